@@ -1,0 +1,134 @@
+/** The public shapes of a Session: options, statistics, events. Rates are bytes per second, sizes bytes, times as named. */
+
+import type { IoFault } from '../base/errors.ts';
+import type { Endpoint } from '../base/ports.ts';
+
+export interface SessionOptions {
+  /** TCP port to listen on; 0 (default): one the system picks; null: do not listen. */
+  readonly port?: number | null;
+  /** Local addresses to listen on and leave from. Default: '0.0.0.0', and '::' where there is IPv6. */
+  readonly bind?: readonly string[];
+  /** Folder for durable state, or null (default) for a session that remembers nothing. */
+  readonly state?: string | null;
+  /** Bytes per second, 0 (default): no limit. */
+  readonly downloadLimit?: number;
+  readonly uploadLimit?: number;
+  /** Memory for blocks in flight and caches, in bytes. Default 32 MiB. */
+  readonly memory?: number;
+  /** Threads that hash. Default: one per core, at most 8. */
+  readonly hashThreads?: number;
+  /** Connections over all torrents. Default 500. */
+  readonly maxConnections?: number;
+  /** Unchoked peers per torrent. Default 8. */
+  readonly uploadSlots?: number;
+  /** Sees what the session does, one line each. Default: none. */
+  readonly log?: (line: string) => void;
+}
+
+/** A .torrent file's path or http(s) URL, a magnet link, or the bytes of a .torrent file. */
+export type TorrentSource = string | Uint8Array;
+
+export interface AddOptions {
+  /** The folder that the torrent's own file or folder goes into. */
+  readonly folder: string;
+  /** Indices into `torrent.files` to download; default: all (or the magnet's `so`). */
+  readonly select?: readonly number[];
+  /** Pieces in order. */
+  readonly sequential?: boolean;
+  /** First and last piece of every file before the rest. */
+  readonly firstAndLast?: boolean;
+  /** Peers to try, "host:port" each, besides those that trackers name. */
+  readonly peers?: readonly string[];
+  /** More trackers, one tier each. */
+  readonly trackers?: readonly string[];
+  readonly preallocate?: 'sparse' | 'full';
+  /** What stands in the folder: 'check' (default) looks at what exists; 'trust' believes it complete (a seed that was just made). */
+  readonly existing?: 'check' | 'trust';
+  readonly downloadLimit?: number;
+  readonly uploadLimit?: number;
+  readonly paused?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export type TorrentState = 'metadata' | 'checking' | 'downloading' | 'seeding' | 'paused' | 'error' | 'stopped';
+
+export interface TorrentStats {
+  readonly state: TorrentState;
+  /** Verified and flushed bytes of wanted files, pads not counted. */
+  readonly bytesDone: number;
+  /** Bytes of wanted files, pads not counted; 0 while the metadata is missing. */
+  readonly bytesTotal: number;
+  readonly downRate: number;
+  readonly upRate: number;
+  /** Payload of this session. */
+  readonly downloaded: number;
+  readonly uploaded: number;
+  readonly wasted: number;
+  readonly hashFails: number;
+  /** Bytes trusted from an earlier run. */
+  readonly resumed: number;
+  /** Connected, handshake complete. */
+  readonly peers: number;
+  readonly seeds: number;
+  /** Addresses known and not connected. */
+  readonly candidates: number;
+  readonly piecesDone: number;
+  readonly pieceCount: number;
+  /** Blocks written before their piece was verified, for want of memory. */
+  readonly spilled: number;
+  /** 0..1 while checking, else null. */
+  readonly checking: number | null;
+  /** Seconds to go at the present rate, or null. */
+  readonly eta: number | null;
+  readonly error: IoFault | null;
+}
+
+export interface PeerStats {
+  readonly address: Endpoint;
+  readonly client: string;
+  readonly incoming: boolean;
+  /** Share of the torrent it has, 0..1. */
+  readonly progress: number;
+  readonly downRate: number;
+  readonly upRate: number;
+  readonly downloaded: number;
+  readonly uploaded: number;
+  readonly amChoking: boolean;
+  readonly amInterested: boolean;
+  readonly peerChoking: boolean;
+  readonly peerInterested: boolean;
+  readonly requestsOut: number;
+  readonly requestsIn: number;
+}
+
+export interface TrackerStats {
+  readonly url: string;
+  readonly tier: number;
+  readonly status: 'idle' | 'announcing' | 'working' | 'failed';
+  /** What the tracker said last: an error, a warning. */
+  readonly message: string | null;
+  readonly seeders: number | null;
+  readonly leechers: number | null;
+  /** Milliseconds until the next announce, or null. */
+  readonly nextMs: number | null;
+}
+
+export interface SessionStats {
+  readonly downRate: number;
+  readonly upRate: number;
+  readonly torrents: number;
+  readonly peers: number;
+  /** Bytes of block memory in use, and all of it. */
+  readonly memoryUsed: number;
+  readonly memoryTotal: number;
+}
+
+/** What `torrent.events()` and `session.events()` yield. */
+export type ShoalEvent =
+  | { readonly type: 'state'; readonly infoHash: string; readonly state: TorrentState }
+  | { readonly type: 'metadata'; readonly infoHash: string; readonly name: string }
+  | { readonly type: 'piece'; readonly infoHash: string; readonly pieces: readonly number[] }
+  | { readonly type: 'done'; readonly infoHash: string }
+  | { readonly type: 'error'; readonly infoHash: string; readonly error: IoFault }
+  | { readonly type: 'warning'; readonly infoHash: string; readonly message: string }
+  | { readonly type: 'listening'; readonly address: Endpoint };
