@@ -219,7 +219,7 @@ describe('announce reply', () => {
   it('lets pass what follows the dictionary', () => expect(reply('d8:intervali90ee\r\n').intervalMs).toBe(90_000));
 
   it('takes the escape out of a message', () => {
-    expect(reply('d14:failure reason10:a\u001b[31mb\r\ncde').failure).toBe('a [31mb c');
+    expect(reply('d14:failure reason11:a\u001b[31mb\r\ncde').failure).toBe('a [31mb cd');
     expect(dict({ 'failure reason': `x\u202ey${'z'.repeat(5000)}` }).failure).toMatch(/^xyz{200,}…$/);
   });
 });
