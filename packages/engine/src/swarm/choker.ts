@@ -17,26 +17,26 @@
 
 import type { Rng } from '../base/random.ts';
 
-/** What the choker knows of a peer; kept by the caller. */
+/** What the choker knows of a peer; kept by the caller (a peer may itself be its record). */
 export interface ChokeRecord {
   /** Breaks ties; no two are equal. */
   readonly id: number;
   /** It wants something of us. */
-  interested: boolean;
+  readonly interested: boolean;
   /** We choke it. */
-  choked: boolean;
+  readonly choked: boolean;
   /** Payload it sends us, bytes per second. */
-  downRate: number;
+  readonly downRate: number;
   /** Payload we send it, bytes per second. */
-  upRate: number;
+  readonly upRate: number;
   /** Bytes of payload it got since it was unchoked last. */
-  uploadedSinceUnchoke: number;
+  readonly uploadedSinceUnchoke: number;
   /** When it was unchoked last, ms; before the first time: when it joined. */
-  unchokedAt: number;
-  snubbed: boolean;
-  uploadOnly: boolean;
+  readonly unchokedAt: number;
+  readonly snubbed: boolean;
+  readonly uploadOnly: boolean;
   /** Connected a short time ago and never served. */
-  isNew: boolean;
+  readonly isNew: boolean;
 }
 
 export const ROUND_MS = 10_000;
@@ -48,16 +48,16 @@ const TURN_MS = 60_000;
 /** BEP 3: odds of a new peer in the optimistic draw. */
 const NEW_ODDS = 3;
 
-export class Choker {
+export class Choker<R extends ChokeRecord = ChokeRecord> {
   /** Peers unchoked at a time. */
   slots: number;
   readonly #rng: Rng;
   #nextAt = 0;
-  readonly #chosen = new Set<ChokeRecord>();
-  readonly #ranked: ChokeRecord[] = [];
-  readonly #changes: ChokeRecord[] = [];
+  readonly #chosen = new Set<R>();
+  readonly #ranked: R[] = [];
+  readonly #changes: R[] = [];
 
-  constructor(rng: Rng, slots: number) {
+  constructor(slots: number, rng: Rng) {
     this.#rng = rng;
     this.slots = slots;
   }
@@ -71,7 +71,7 @@ export class Choker {
    * A round. Returns the records whose `choked` is to be turned over (chokes first), on an array that is reused. The
    * caller sets `unchokedAt` and `uploadedSinceUnchoke` of those that it unchokes.
    */
-  decide(now: number, records: readonly ChokeRecord[], seeding: boolean, pieceBytes: number): readonly ChokeRecord[] {
+  decide(now: number, records: readonly R[], seeding: boolean, pieceBytes: number): readonly R[] {
     this.#nextAt = now + ROUND_MS;
     this.#chosen.clear();
     if (seeding) this.#chooseInTurn(now, records, pieceBytes);
@@ -87,12 +87,12 @@ export class Choker {
   }
 
   /** Whether a peer that just became interested is to be unchoked now: it is if a slot is free. */
-  onInterested(_now: number, record: ChokeRecord, records: readonly ChokeRecord[]): boolean {
+  onInterested(_now: number, record: R, records: readonly R[]): boolean {
     return record.choked && isCandidate(record) && usedSlots(records) < this.slots;
   }
 
   /** Between rounds, when a slot came free (a peer left, or wants nothing more): whom to unchoke. Reused array. */
-  fill(now: number, records: readonly ChokeRecord[], seeding: boolean): readonly ChokeRecord[] {
+  fill(records: readonly R[], seeding: boolean): readonly R[] {
     const changes = this.#changes;
     changes.length = 0;
     const free = this.slots - usedSlots(records);
@@ -100,7 +100,7 @@ export class Choker {
     this.#chosen.clear();
     for (const record of records) if (!record.choked && isCandidate(record)) this.#chosen.add(record);
     if (seeding) this.#chooseWaiting(records);
-    else this.#chooseOptimistic(records, now);
+    else this.#chooseOptimistic(records);
     for (const record of records) if (record.choked && this.#chosen.has(record)) changes.push(record);
     this.#chosen.clear();
     return changes;
@@ -108,7 +108,7 @@ export class Choker {
 
   // -------------------------------------------------------------------------------------------------------- leeching
 
-  #chooseByRate(now: number, records: readonly ChokeRecord[]): void {
+  #chooseByRate(now: number, records: readonly R[]): void {
     const optimisticSlots = Math.max(1, Math.floor(this.slots / 5));
     const ranked = this.#ranked;
     ranked.length = 0;
@@ -128,10 +128,10 @@ export class Choker {
     }
     ranked.sort(byNewestTurn);
     for (const record of ranked) if (this.#chosen.size < this.slots || isFresh(record, now)) this.#chosen.add(record);
-    this.#chooseOptimistic(records, now);
+    this.#chooseOptimistic(records);
   }
 
-  #chooseOptimistic(records: readonly ChokeRecord[], _now: number): void {
+  #chooseOptimistic(records: readonly R[]): void {
     const ranked = this.#ranked;
     ranked.length = 0;
     let odds = 0;
@@ -155,7 +155,7 @@ export class Choker {
 
   // --------------------------------------------------------------------------------------------------------- seeding
 
-  #chooseInTurn(now: number, records: readonly ChokeRecord[], pieceBytes: number): void {
+  #chooseInTurn(now: number, records: readonly R[], pieceBytes: number): void {
     const ranked = this.#ranked;
     ranked.length = 0;
     for (const record of records) {
@@ -168,7 +168,7 @@ export class Choker {
     this.#chooseWaiting(records);
   }
 
-  #chooseWaiting(records: readonly ChokeRecord[]): void {
+  #chooseWaiting(records: readonly R[]): void {
     const ranked = this.#ranked;
     ranked.length = 0;
     for (const record of records) if (record.choked && isCandidate(record)) ranked.push(record);
@@ -178,7 +178,7 @@ export class Choker {
   }
 
   /** Nobody waits: those whose time is over keep their slots, the latest first. */
-  #keepOn(records: readonly ChokeRecord[]): void {
+  #keepOn(records: readonly R[]): void {
     if (this.#chosen.size >= this.slots) return;
     const ranked = this.#ranked;
     ranked.length = 0;
