@@ -87,6 +87,17 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array {
   return joined;
 }
 
+/** A copy with memory of its own, whatever kind of view was given (a node Buffer's own `slice` copies nothing). */
+export function copyOf(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes);
+}
+
+/** The same bytes as a bare Uint8Array, so that views made from it are bare too. */
+export function plainView(bytes: Uint8Array): Uint8Array {
+  if (bytes.constructor === Uint8Array) return bytes;
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
 export function readU16(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 8) | bytes[at + 1]!;
 }
