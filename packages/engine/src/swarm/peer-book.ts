@@ -1,0 +1,511 @@
+/**
+ * Owns the addresses known for one torrent: where they came from, whether we are connected, when to try them next, and
+ * which addresses are banned.
+ *
+ *   idle --dialed--> dialing --connected--> connected --disconnected--> idle
+ *                    dialing --failed-----> idle
+ *
+ * Packed: 32 bytes a candidate in typed arrays, none for a torrent that knows nobody. An index names a candidate while it
+ * is dialing or connected; an idle one may be dropped for a better one at any `add`.
+ *
+ * Invariants: an endpoint stands here once; none is one of our own or banned; `next` never gives one before its time.
+ *
+ * Order of dialing: those a person gave, then fewest failures, then the better source, then BEP 40 priority (a random
+ * number while we do not know our own address).
+ *
+ * Limits: 3,000 candidates (libtorrent's max_peerlist_size), the worst making way; 4,096 bans of 1 h.
+ */
+
+import { assert } from '../base/assert.ts';
+import { formatIp, isUsablePeerAddress, parseIp } from '../base/ip.ts';
+import type { Endpoint } from '../base/ports.ts';
+import type { Rng } from '../base/random.ts';
+import { peerPriority } from './peer-priority.ts';
+
+/** Where an address came from; flags. */
+export const PeerSource = {
+  Tracker: 1,
+  Magnet: 2,
+  Manual: 4,
+  Incoming: 8,
+  Pex: 16,
+  Dht: 32,
+  Lsd: 64,
+  Resume: 128,
+} as const;
+export type PeerSource = (typeof PeerSource)[keyof typeof PeerSource];
+
+/** Why a connection is over. */
+export const DropReason = {
+  /** It ended, or broke, without our doing. */
+  Ended: 0,
+  /** Neither side wants anything of the other. */
+  Useless: 1,
+  /** It broke the protocol or timed out. */
+  Fault: 2,
+  /** We stopped or made room. */
+  Ours: 3,
+} as const;
+export type DropReason = (typeof DropReason)[keyof typeof DropReason];
+
+const MAX_CANDIDATES = 3000;
+const MAX_BANS = 4096;
+const MAX_OWN = 64;
+export const BAN_MS = 3_600_000;
+/** Retries of ordinary candidates: 1, 2, 4 ... 60 minutes. */
+const RETRY_MS = 60_000;
+const RETRY_CAP_MS = 3_600_000;
+/** Of those a person gave, and of the few when nobody else is there: 1, 2, 4 ... 60 s. */
+const QUICK_MS = 1000;
+const QUICK_CAP_MS = 60_000;
+/** So few candidates that all are retried quickly while none is connected. */
+const FEW = 8;
+/** A connection that lasted so long counts as a good one. */
+const GOOD_MS = 30_000;
+const RECONNECT_MS = 5000;
+const USELESS_MS = 1_800_000;
+
+const FREE = 0;
+const IDLE = 1;
+const DIALING = 2;
+const CONNECTED = 3;
+/** Was connected once. */
+const PROVEN = 16;
+const STATE = 3;
+
+const BY_PERSON = PeerSource.Manual | PeerSource.Magnet;
+/** Unit of the times kept. */
+const TICK_MS = 100;
+
+export class PeerBook {
+  /** All that is known, connected or not. */
+  count = 0;
+  connectedCount = 0;
+  dialingCount = 0;
+
+  readonly #rng: Rng;
+  readonly #limit: number;
+  #capacity = 0;
+  /** 16 bytes each, IPv4 as ::ffff:a.b.c.d. */
+  #ip = new Uint8Array(0);
+  #port = new Uint16Array(0);
+  #sources = new Uint8Array(0);
+  #failures = new Uint8Array(0);
+  #state = new Uint8Array(0);
+  /** In ticks. Idle: when it may be tried. Dialing and connected: since when. */
+  #time = new Uint32Array(0);
+  #priority = new Uint32Array(0);
+  /** Hash table by endpoint. */
+  #heads = new Int16Array(0);
+  #chain = new Int16Array(0);
+
+  /** No index before it is free. */
+  #lowestFree = 0;
+  #now = 0;
+  /** Nothing is due before it. */
+  #quietUntil = 0;
+  readonly #key = new Uint8Array(16);
+  #ownIp: Uint8Array | null = null;
+  #ownPort = 0;
+  readonly #own = new Set<string>();
+  /** Canonical IP text -> end of the ban, ms; the oldest first. */
+  readonly #bans = new Map<string, number>();
+
+  constructor(rng: Rng, limit: number = MAX_CANDIDATES) {
+    assert(limit >= 1 && limit <= 32767, 'a book holds 1 .. 32,767');
+    this.#rng = rng;
+    this.#limit = limit;
+  }
+
+  /** Known and not connected. */
+  get candidateCount(): number {
+    return this.count - this.connectedCount;
+  }
+
+  // ----------------------------------------------------------------------------------------------------- what we hear
+
+  /**
+   * An address was heard of. `ip`: text, or 4 or 16 bytes (borrowed). True: it is new here. False: known already (its
+   * sources are joined), unusable, banned, our own, or worse than all of a full book.
+   */
+  add(ip: string | Uint8Array, port: number, source: PeerSource): boolean {
+    const bytes = typeof ip === 'string' ? parseIp(ip) : ip;
+    if (bytes === null || !Number.isInteger(port) || !isUsablePeerAddress(bytes, port)) return false;
+    this.#setKey(bytes);
+    const known = this.#find(port);
+    if (known >= 0) {
+      this.#sources[known]! |= source;
+      if (source === PeerSource.Manual && (this.#state[known]! & STATE) === IDLE) {
+        this.#failures[known] = 0;
+        this.#time[known] = 0;
+        this.#quietUntil = 0;
+      }
+      return false;
+    }
+    if (this.#bans.size > 0 && this.isBanned(formatIp(bytes), this.#now)) return false;
+    if (this.#own.size > 0 && this.#own.has(ownKey(formatIp(bytes), port))) return false;
+    const priority = this.#priorityOf(bytes, port);
+    if (this.count === this.#limit && !this.#makeRoom(source, priority)) return false;
+    this.#insert(port, source, priority);
+    return true;
+  }
+
+  /** Compact addresses (BEP 23, 7): 4 or 16 bytes and a port each; a rest is ignored. Returns how many were new. */
+  addCompact(bytes: Uint8Array, ipBytes: 4 | 16, source: PeerSource): number {
+    let added = 0;
+    for (let at = 0; at + ipBytes + 2 <= bytes.length; at += ipBytes + 2) {
+      const port = (bytes[at + ipBytes]! << 8) | bytes[at + ipBytes + 1]!;
+      if (this.add(bytes.subarray(at, at + ipBytes), port, source)) added++;
+    }
+    return added;
+  }
+
+  /** An endpoint that turned out to be ourselves: dropped, and refused from now on. */
+  addOwn(ip: string, port: number): void {
+    const bytes = parseIp(ip);
+    if (bytes === null) return;
+    this.#own.add(ownKey(formatIp(bytes), port));
+    if (this.#own.size > MAX_OWN) for (const oldest of this.#own) if (this.#own.delete(oldest)) break;
+    const index = this.find(ip, port);
+    if (index >= 0 && (this.#state[index]! & STATE) === IDLE) this.#drop(index);
+  }
+
+  /** How the world sees us, for the order of BEP 40. Not `null`: priorities are computed anew. */
+  setExternal(ip: string, port: number): void {
+    const bytes = parseIp(ip);
+    if (bytes === null || !isUsablePeerAddress(bytes, 1)) return;
+    if (port === this.#ownPort && this.#ownIp !== null && formatIp(this.#ownIp) === formatIp(bytes)) return;
+    this.#ownIp = bytes;
+    this.#ownPort = port;
+    for (let i = 0; i < this.#capacity; i++) {
+      if ((this.#state[i]! & STATE) !== FREE) this.#priority[i] = this.#priorityOf(this.#ipOf(i), this.#port[i]!);
+    }
+  }
+
+  // --------------------------------------------------------------------------------------------------------- dialing
+
+  /** The candidate to dial now, or -1. It stays the answer until `dialed`. */
+  next(now: number): number {
+    this.#now = now;
+    if (now < this.#quietUntil || this.candidateCount === this.dialingCount) return -1;
+    const tick = Math.floor(now / TICK_MS);
+    let best = -1;
+    let bestScore = Number.POSITIVE_INFINITY;
+    let soonest = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < this.#capacity; i++) {
+      if ((this.#state[i]! & STATE) !== IDLE) continue;
+      const time = this.#time[i]!;
+      if (time > tick) {
+        if (time < soonest) soonest = time;
+        continue;
+      }
+      const score = this.#score(i);
+      if (score < bestScore) {
+        best = i;
+        bestScore = score;
+      }
+    }
+    if (best === -1) this.#quietUntil = soonest * TICK_MS;
+    return best;
+  }
+
+  /** When there is somebody to dial; Infinity: nobody is known. */
+  nextAt(now: number): number {
+    if (this.next(now) >= 0) return now;
+    return this.candidateCount === this.dialingCount ? Number.POSITIVE_INFINITY : this.#quietUntil;
+  }
+
+  dialed(index: number, now: number): void {
+    assert((this.#state[index]! & STATE) === IDLE, 'dialed a candidate that is not idle');
+    this.#turn(index, DIALING, now);
+    this.dialingCount++;
+  }
+
+  /** The handshake is complete: of a dialed candidate, or of an idle one that came to us. */
+  connected(index: number, now: number): void {
+    const state = this.#state[index]! & STATE;
+    assert(state === DIALING || state === IDLE, 'connected twice');
+    if (state === DIALING) this.dialingCount--;
+    this.#turn(index, CONNECTED | PROVEN, now);
+    this.connectedCount++;
+  }
+
+  /** The connect or the handshake of a dialed candidate failed. */
+  failed(index: number, now: number): void {
+    assert((this.#state[index]! & STATE) === DIALING, 'failure of a candidate that was not dialed');
+    this.dialingCount--;
+    this.#back(index, now, true, 0);
+  }
+
+  /** A connected one is gone. The index is not to be used after it. */
+  disconnected(index: number, now: number, reason: DropReason): void {
+    assert((this.#state[index]! & STATE) === CONNECTED, 'disconnected without having been connected');
+    this.connectedCount--;
+    const lastedMs = now - this.#time[index]! * TICK_MS;
+    if (reason === DropReason.Ours) this.#back(index, now, false, 0);
+    else if (reason === DropReason.Useless) this.#back(index, now, false, USELESS_MS);
+    else if (reason === DropReason.Fault || lastedMs < GOOD_MS) this.#back(index, now, true, 0);
+    else {
+      this.#failures[index] = 0;
+      this.#back(index, now, false, RECONNECT_MS);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------------ bans
+
+  /** Bans an address, whatever the port; idle candidates there are dropped, connected ones are for the caller to close. */
+  ban(ip: string, now: number, forMs: number = BAN_MS): void {
+    const bytes = parseIp(ip);
+    if (bytes === null) return;
+    const text = formatIp(bytes);
+    this.#now = now;
+    this.#bans.delete(text);
+    this.#bans.set(text, now + forMs);
+    if (this.#bans.size > MAX_BANS) for (const oldest of this.#bans.keys()) if (this.#bans.delete(oldest)) break;
+    this.#setKey(bytes);
+    for (let i = 0; i < this.#capacity; i++) {
+      if ((this.#state[i]! & STATE) === IDLE && this.#sameIp(i)) this.#drop(i);
+    }
+  }
+
+  unban(ip: string): void {
+    this.#bans.delete(canonical(ip));
+  }
+
+  isBanned(ip: string, now: number): boolean {
+    if (this.#bans.size === 0) return false;
+    const text = canonical(ip);
+    const until = this.#bans.get(text);
+    if (until === undefined) return false;
+    if (now < until) return true;
+    this.#bans.delete(text);
+    return false;
+  }
+
+  /** Banned addresses and when each ban ends. */
+  bans(now: number): { readonly ip: string; readonly untilMs: number }[] {
+    const list: { ip: string; untilMs: number }[] = [];
+    for (const [ip, untilMs] of this.#bans) if (untilMs > now) list.push({ ip, untilMs });
+    return list;
+  }
+
+  // -------------------------------------------------------------------------------------------------------- questions
+
+  /** Index of an endpoint, or -1. */
+  find(ip: string, port: number): number {
+    const bytes = parseIp(ip);
+    if (bytes === null) return -1;
+    this.#setKey(bytes);
+    return this.#find(port);
+  }
+
+  endpoint(index: number): Endpoint {
+    return { ip: formatIp(this.#ipOf(index)), port: this.#port[index]! };
+  }
+
+  sources(index: number): number {
+    return this.#sources[index]!;
+  }
+
+  failures(index: number): number {
+    return this.#failures[index]!;
+  }
+
+  isConnected(index: number): boolean {
+    return (this.#state[index]! & STATE) === CONNECTED;
+  }
+
+  isIdle(index: number): boolean {
+    return (this.#state[index]! & STATE) === IDLE;
+  }
+
+  /** The BEP 40 priority (for whom to let go when full), or a random number while we do not know our address. */
+  priority(index: number): number {
+    return this.#priority[index]!;
+  }
+
+  /** Endpoints that were connected once, connected ones first, at most `limit`: what is worth remembering over a restart. */
+  proven(limit: number): Endpoint[] {
+    const list: Endpoint[] = [];
+    for (const wanted of [CONNECTED, DIALING, IDLE]) {
+      for (let i = 0; i < this.#capacity && list.length < limit; i++) {
+        const state = this.#state[i]!;
+        if ((state & STATE) === wanted && (state & PROVEN) !== 0) list.push(this.endpoint(i));
+      }
+    }
+    return list;
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- private
+
+  /** Lower is dialed sooner. */
+  #score(index: number): number {
+    const sources = this.#sources[index]!;
+    const failures = (sources & BY_PERSON) !== 0 ? 0 : Math.min(this.#failures[index]!, 14) + 1;
+    return (failures * 8 + sourceRank(sources)) * 0x100000000 + (0xffffffff - this.#priority[index]!);
+  }
+
+  #turn(index: number, state: number, now: number): void {
+    this.#now = now;
+    this.#state[index] = (this.#state[index]! & PROVEN) | state;
+    this.#time[index] = Math.floor(now / TICK_MS);
+  }
+
+  /** Idle again, after a failure for as long as the back-off says. */
+  #back(index: number, now: number, failure: boolean, restMs: number): void {
+    if (failure) {
+      const failures = Math.min(this.#failures[index]! + 1, 255);
+      this.#failures[index] = failures;
+      const doubled = 2 ** Math.min(failures - 1, 16);
+      const quick = (this.#sources[index]! & BY_PERSON) !== 0 || (this.connectedCount === 0 && this.count <= FEW);
+      restMs = quick ? Math.min(QUICK_MS * doubled, QUICK_CAP_MS) : Math.min(RETRY_MS * doubled, RETRY_CAP_MS);
+    }
+    this.#turn(index, IDLE, now);
+    this.#time[index] = Math.ceil((now + restMs) / TICK_MS);
+    this.#quietUntil = 0;
+    if (this.#bans.size === 0 && this.#own.size === 0) return;
+    const { ip, port } = this.endpoint(index);
+    if (this.isBanned(ip, now) || this.#own.has(ownKey(ip, port))) this.#drop(index);
+  }
+
+  #priorityOf(ip: Uint8Array, port: number): number {
+    if (this.#ownIp === null || this.#ownIp.length !== ip.length) return this.#rng.u32();
+    return peerPriority(this.#ownIp, this.#ownPort, ip, port);
+  }
+
+  /** Drops the worst idle candidate if it is worse than a new one of that source and priority. */
+  #makeRoom(source: number, priority: number): boolean {
+    let worst = -1;
+    let worstScore = -1;
+    for (let i = 0; i < this.#capacity; i++) {
+      if ((this.#state[i]! & STATE) !== IDLE) continue;
+      const score = this.#score(i);
+      if (score <= worstScore) continue;
+      worst = i;
+      worstScore = score;
+    }
+    const own = (source & BY_PERSON) !== 0 ? 0 : 1;
+    if (worst === -1 || worstScore <= (own * 8 + sourceRank(source)) * 0x100000000 + (0xffffffff - priority))
+      return false;
+    const kept = this.#key.slice();
+    this.#drop(worst);
+    this.#key.set(kept);
+    return true;
+  }
+
+  #setKey(ip: Uint8Array): void {
+    const key = this.#key;
+    if (ip.length === 16) {
+      key.set(ip);
+      return;
+    }
+    key.fill(0, 0, 10);
+    key[10] = 255;
+    key[11] = 255;
+    key.set(ip, 12);
+  }
+
+  #sameIp(index: number): boolean {
+    const at = index * 16;
+    for (let i = 15; i >= 0; i--) if (this.#ip[at + i] !== this.#key[i]) return false;
+    return true;
+  }
+
+  #ipOf(index: number): Uint8Array {
+    const at = index * 16;
+    const ip = this.#ip.subarray(at, at + 16);
+    for (let i = 0; i < 10; i++) if (ip[i] !== 0) return ip.slice();
+    return ip[10] === 255 && ip[11] === 255 ? ip.slice(12) : ip.slice();
+  }
+
+  #hash(ip: Uint8Array, at: number, port: number): number {
+    let hash = port ^ 0x811c9dc5;
+    for (let i = at; i < at + 16; i++) hash = Math.imul(hash ^ ip[i]!, 0x01000193);
+    return (hash ^ (hash >>> 15)) & (this.#heads.length - 1);
+  }
+
+  /** Index of (key, port), or -1. */
+  #find(port: number): number {
+    if (this.count === 0) return -1;
+    let at = this.#heads[this.#hash(this.#key, 0, port)]!;
+    while (at !== -1 && (this.#port[at] !== port || !this.#sameIp(at))) at = this.#chain[at]!;
+    return at;
+  }
+
+  #insert(port: number, source: number, priority: number): void {
+    if (this.count === this.#capacity) this.#grow();
+    let index = this.#lowestFree;
+    while (this.#state[index] !== FREE) index++;
+    this.#lowestFree = index + 1;
+    this.#ip.set(this.#key, index * 16);
+    this.#port[index] = port;
+    this.#sources[index] = source;
+    this.#failures[index] = 0;
+    this.#state[index] = IDLE;
+    this.#time[index] = 0;
+    this.#priority[index] = priority;
+    this.#link(index);
+    this.count++;
+    this.#quietUntil = 0;
+  }
+
+  #link(index: number): void {
+    const hash = this.#hash(this.#ip, index * 16, this.#port[index]!);
+    this.#chain[index] = this.#heads[hash]!;
+    this.#heads[hash] = index;
+  }
+
+  #drop(index: number): void {
+    const hash = this.#hash(this.#ip, index * 16, this.#port[index]!);
+    let at = this.#heads[hash]!;
+    if (at === index) this.#heads[hash] = this.#chain[index]!;
+    else {
+      while (this.#chain[at] !== index) at = this.#chain[at]!;
+      this.#chain[at] = this.#chain[index]!;
+    }
+    this.#state[index] = FREE;
+    if (index < this.#lowestFree) this.#lowestFree = index;
+    this.count--;
+  }
+
+  #grow(): void {
+    const from = this.#capacity;
+    const to = Math.min(Math.max(4, from * 2), this.#limit);
+    this.#capacity = to;
+    this.#ip = widened(new Uint8Array(to * 16), this.#ip);
+    this.#port = widened(new Uint16Array(to), this.#port);
+    this.#sources = widened(new Uint8Array(to), this.#sources);
+    this.#failures = widened(new Uint8Array(to), this.#failures);
+    this.#state = widened(new Uint8Array(to), this.#state);
+    this.#time = widened(new Uint32Array(to), this.#time);
+    this.#priority = widened(new Uint32Array(to), this.#priority);
+    this.#chain = new Int16Array(to);
+    // half as many heads as candidates keeps it at 32 bytes each
+    let heads = 2;
+    while (heads * 2 < to) heads *= 2;
+    this.#heads = new Int16Array(heads).fill(-1);
+    for (let i = 0; i < from; i++) if (this.#state[i] !== FREE) this.#link(i);
+  }
+}
+
+/** Lower is better: a source that cannot be filled by strangers, then one that names live peers. */
+function sourceRank(sources: number): number {
+  if ((sources & (PeerSource.Tracker | BY_PERSON)) !== 0) return 0;
+  if ((sources & (PeerSource.Resume | PeerSource.Lsd)) !== 0) return 1;
+  if ((sources & PeerSource.Incoming) !== 0) return 2;
+  return (sources & PeerSource.Dht) !== 0 ? 3 : 4;
+}
+
+function canonical(ip: string): string {
+  const bytes = parseIp(ip);
+  return bytes === null ? ip : formatIp(bytes);
+}
+
+function ownKey(ip: string, port: number): string {
+  return `${ip} ${port}`;
+}
+
+function widened<T extends Uint8Array | Uint16Array | Uint32Array>(target: T, source: T): T {
+  target.set(source);
+  return target;
+}
