@@ -9,7 +9,24 @@ export {
   decode,
   decodePrefix,
   encode,
+  RawBencode,
 } from './bencode.ts';
+export {
+  buildTorrent,
+  choosePieceLength,
+  leafCountOf,
+  type PlannedFile,
+  planTorrent,
+  type SourceFile,
+  type TorrentDigests,
+  type TorrentFormat,
+  type TorrentPlan,
+  type TorrentSpec,
+} from './create.ts';
 export { infoHashV1, infoHashV2, swarmHashOf } from './infohash.ts';
 export { Layout, type Span } from './layout.ts';
+export { formatMagnet, type Magnet, type MagnetParts, parseMagnet } from './magnet.ts';
+export { merkleLayer, merkleProof, merkleRoot, padHash, verifyProof } from './merkle.ts';
 export { Metainfo, type ParseExtra, parseInfo, parseTorrent, type TorrentFile } from './metainfo.ts';
+export { clientName, makePeerId, PEER_ID_PREFIX } from './peer-id.ts';
+export { isSafeComponent, safeComponent } from './safe-path.ts';

@@ -53,7 +53,7 @@ export interface Renamable {
  * its name, the next ones become "name.1.ext", "name.2.ext". The outcome depends on order and names alone. Returns how
  * many were renamed; gives up (leaving names equal) past `limit`.
  */
-export function distinctPaths(files: readonly Renamable[], limit = Number.POSITIVE_INFINITY): number {
+export function distinctPaths(files: readonly Renamable[], limit: number = Number.POSITIVE_INFINITY): number {
   const taken = new Set<string>();
   const folders = new Map<string, string>();
   const keys: string[] = [];

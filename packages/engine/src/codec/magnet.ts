@@ -1,0 +1,181 @@
+/**
+ * Magnet links (BEP 9, 52, 53): made and read. Robust reading: keys in any case and with numbers (tr.1), broken percent
+ * signs taken as they are, unknown parameters skipped. Linear in the text. Only ShoalError 'bad-magnet' is thrown.
+ *
+ * Limits: 2 MiB of text, 16,384 trackers, 1,024 web seeds, 1,024 peers, 2^20 file numbers in `so`.
+ */
+
+import { fromBase32, fromHex, hexDigit, toHex, utf8Decode, utf8Encode } from '../base/bytes.ts';
+import { ShoalError } from '../base/errors.ts';
+import { formatEndpoint, type HostPort, parseEndpoint } from '../base/ip.ts';
+import { swarmHashOf } from './infohash.ts';
+import { isTrackerUrl, isWebSeedUrl } from './urls.ts';
+
+export interface Magnet {
+  /** v1, 20 bytes, or null. */
+  readonly infoHash: Uint8Array | null;
+  /** v2, 32 bytes, or null; one of the two is there. */
+  readonly infoHashV2: Uint8Array | null;
+  /** 20 bytes. */
+  readonly swarmHash: Uint8Array;
+  /** A label until the metadata is there; not safe as a file name. */
+  readonly name: string | null;
+  /** In the link's order. */
+  readonly trackers: readonly string[];
+  readonly webSeeds: readonly string[];
+  readonly peers: readonly HostPort[];
+  /** Indices of the files to download, ascending (BEP 53), or null for all. */
+  readonly select: readonly number[] | null;
+}
+
+/** What `formatMagnet` needs of a magnet or a torrent. */
+export interface MagnetParts {
+  readonly infoHash: Uint8Array | null;
+  readonly infoHashV2: Uint8Array | null;
+  readonly name?: string | null;
+  readonly trackers?: readonly string[];
+  readonly webSeeds?: readonly string[];
+  readonly peers?: readonly HostPort[];
+  readonly select?: readonly number[] | null;
+}
+
+const MAX_TEXT = 2 * 1024 * 1024;
+const MAX_TRACKERS = 16384;
+const MAX_OTHERS = 1024;
+const MAX_SELECT = 1048576;
+const MAX_NAME = 4096;
+
+export function parseMagnet(text: string): Magnet {
+  if (text.length > MAX_TEXT) throw bad(`${text.length} characters are more than ${MAX_TEXT}`);
+  const link = text.trim();
+  if (!/^magnet:\?/i.test(link)) throw bad("it does not begin with 'magnet:?'");
+  let v1: Uint8Array | null = null;
+  let v2: Uint8Array | null = null;
+  let name: string | null = null;
+  let select: Set<number> | null = null;
+  const trackers = new Set<string>();
+  const webSeeds = new Set<string>();
+  const peers = new Map<string, HostPort>();
+  const query = link.slice('magnet:?'.length).split('#', 1)[0]!;
+  for (const parameter of query.split('&')) {
+    const equals = parameter.indexOf('=');
+    if (equals < 0) continue;
+    const key = keyOf(parameter.slice(0, equals));
+    const raw = parameter.slice(equals + 1);
+    if (key === 'xt') {
+      const urn = percentDecode(raw).trim();
+      const lower = urn.slice(0, 9).toLowerCase();
+      if (lower === 'urn:btih:') v1 = agreeing(v1, hashV1(urn.slice(9)), 'btih');
+      else if (lower === 'urn:btmh:') v2 = agreeing(v2, hashV2(urn.slice(9)), 'btmh');
+    } else if (key === 'tr') {
+      const url = percentDecode(raw).trim();
+      if (trackers.size < MAX_TRACKERS && isTrackerUrl(url)) trackers.add(url);
+    } else if (key === 'ws') {
+      const url = percentDecode(raw).trim();
+      if (webSeeds.size < MAX_OTHERS && isWebSeedUrl(url)) webSeeds.add(url);
+    } else if (key === 'x.pe') {
+      const peer = peers.size < MAX_OTHERS ? parseEndpoint(percentDecode(raw).trim()) : null;
+      if (peer !== null) peers.set(formatEndpoint(peer.host, peer.port), peer);
+    } else if (key === 'dn') {
+      name ??= percentDecode(raw.replaceAll('+', ' ')).slice(0, MAX_NAME).trim() || null;
+    } else if (key === 'so') {
+      select = addSelection(select, percentDecode(raw));
+    }
+  }
+  if (v1 === null && v2 === null) throw bad("it has no 'xt=urn:btih:' or 'xt=urn:btmh:' with an info-hash");
+  return {
+    infoHash: v1,
+    infoHashV2: v2,
+    swarmHash: swarmHashOf(v1, v2),
+    name,
+    trackers: [...trackers],
+    webSeeds: [...webSeeds],
+    peers: [...peers.values()],
+    select: select === null ? null : [...select].sort((a, b) => a - b),
+  };
+}
+
+export function formatMagnet(parts: MagnetParts): string {
+  const found: string[] = [];
+  if (parts.infoHash !== null) found.push(`xt=urn:btih:${toHex(parts.infoHash)}`);
+  if (parts.infoHashV2 !== null) found.push(`xt=urn:btmh:1220${toHex(parts.infoHashV2)}`);
+  if (parts.name != null) found.push(`dn=${percentEncode(parts.name)}`);
+  for (const url of parts.trackers ?? []) found.push(`tr=${percentEncode(url)}`);
+  for (const url of parts.webSeeds ?? []) found.push(`ws=${percentEncode(url)}`);
+  for (const peer of parts.peers ?? []) found.push(`x.pe=${formatEndpoint(peer.host, peer.port)}`);
+  if (parts.select != null && parts.select.length > 0) found.push(`so=${ranges(parts.select)}`);
+  return `magnet:?${found.join('&')}`;
+}
+
+function bad(what: string): ShoalError {
+  return new ShoalError('bad-magnet', `bad magnet link: ${what}`);
+}
+
+/** Lower case, without the number that keeps equal keys apart. Some links escape the '&' before it as '&amp;'. */
+function keyOf(raw: string): string {
+  let key = percentDecode(raw.slice(0, 64)).toLowerCase();
+  if (key.startsWith('amp;')) key = key.slice(4);
+  return key.replace(/\.\d+$/, '');
+}
+
+function hashV1(text: string): Uint8Array {
+  const hash = text.length === 40 ? fromHex(text) : text.length === 32 ? fromBase32(text) : null;
+  if (hash === null) throw bad("the info-hash after 'btih:' is neither 40 hex digits nor 32 base32 characters");
+  return hash;
+}
+
+/** A multihash: 12 = SHA-256, 20 = 32 bytes. */
+function hashV2(text: string): Uint8Array {
+  const hash = text.length === 68 && text.startsWith('1220') ? fromHex(text.slice(4)) : null;
+  if (hash === null) throw bad("the info-hash after 'btmh:' is not '1220' and 64 hex digits");
+  return hash;
+}
+
+function agreeing(known: Uint8Array | null, hash: Uint8Array, kind: string): Uint8Array {
+  if (known !== null && toHex(known) !== toHex(hash)) throw bad(`it names two different torrents by '${kind}'`);
+  return hash;
+}
+
+/** Numbers and inclusive ranges; what is neither is skipped. Ranges are cut at the limit. */
+function addSelection(known: Set<number> | null, text: string): Set<number> {
+  const selected = known ?? new Set<number>();
+  for (const part of text.split(',')) {
+    const found = /^\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?$/.exec(part);
+    if (found === null) continue;
+    const first = Number(found[1]);
+    const last = found[2] === undefined ? first : Number(found[2]);
+    for (let i = first; i <= last && i < MAX_SELECT; i++) selected.add(i);
+  }
+  return selected;
+}
+
+function ranges(select: readonly number[]): string {
+  const sorted = [...new Set(select)].sort((a, b) => a - b);
+  const found: string[] = [];
+  for (let i = 0; i < sorted.length; ) {
+    let j = i;
+    while (j + 1 < sorted.length && sorted[j + 1] === sorted[j]! + 1) j++;
+    found.push(i === j ? `${sorted[i]}` : `${sorted[i]}-${sorted[j]}`);
+    i = j + 1;
+  }
+  return found.join(',');
+}
+
+/** A '%' without two hex digits stays as it is; bytes that are no UTF-8 become U+FFFD. */
+function percentDecode(text: string): string {
+  if (!text.includes('%')) return text;
+  const bytes = utf8Encode(text);
+  let length = 0;
+  for (let i = 0; i < bytes.length; i++) {
+    const high = bytes[i] === 37 && i + 2 < bytes.length ? hexDigit(bytes[i + 1]!) : -1;
+    const low = high >= 0 ? hexDigit(bytes[i + 2]!) : -1;
+    if (low >= 0) i += 2;
+    bytes[length++] = low >= 0 ? high * 16 + low : bytes[i]!;
+  }
+  return utf8Decode(bytes.subarray(0, length));
+}
+
+function percentEncode(text: string): string {
+  // a lone surrogate, which encodeURIComponent throws at, goes out as U+FFFD
+  return encodeURIComponent(text.toWellFormed());
+}
