@@ -1,0 +1,76 @@
+/** `shoal get`: downloads, resumes, and with --seed goes on seeding. */
+
+import { mkdir } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import type { AddOptions, SessionOptions } from '@shoal/engine';
+import { chooseView } from './choose-view.ts';
+import { type ExitCode, UsageError } from './exit-code.ts';
+import { Interrupt } from './interrupt.ts';
+import { type LoadedSource, loadSource } from './source.ts';
+import { defaultStateFolder } from './state-folder.ts';
+import { transfer } from './transfer.ts';
+
+export interface GetOptions {
+  readonly output: string;
+  readonly peer: readonly string[];
+  readonly select?: readonly number[];
+  readonly seed: boolean;
+  readonly sequential: boolean;
+  readonly down: number;
+  readonly up: number;
+  readonly port: number;
+  readonly bind?: string;
+  readonly state?: string;
+  readonly timeout?: number;
+  readonly json: boolean;
+}
+
+export async function get(sources: readonly string[], options: GetOptions): Promise<ExitCode> {
+  using interrupt = new Interrupt();
+  // All are read before anything starts, so that a slip in the last does not leave the first half done.
+  const loaded = await Promise.all(sources.map(loadSource));
+  if (options.select !== undefined) checkSelection(loaded, options.select);
+  const folder = resolve(options.output);
+  await mkdir(folder, { recursive: true });
+  const state = resolve(options.state ?? defaultStateFolder());
+  await mkdir(state, { recursive: true, mode: 0o700 });
+  const add: AddOptions = {
+    folder,
+    peers: options.peer,
+    sequential: options.sequential,
+    ...(options.select === undefined ? {} : { select: options.select }),
+  };
+  return await transfer({
+    items: loaded.map(({ label, source }) => ({ label, source, options: add })),
+    session: sessionOptions(options, state),
+    view: chooseView(options.json),
+    interrupt,
+    timeoutMs: options.timeout ?? null,
+    mode: options.seed ? 'get-and-seed' : 'get',
+  });
+}
+
+export function sessionOptions(
+  options: { readonly port: number; readonly bind?: string; readonly up: number; readonly down?: number },
+  state: string | null,
+): SessionOptions {
+  return {
+    port: options.port,
+    state,
+    uploadLimit: options.up,
+    downloadLimit: options.down ?? 0,
+    ...(options.bind === undefined ? {} : { bind: [options.bind] }),
+  };
+}
+
+/** Files are counted as `info` lists them, pads left out; a magnet's are known later, by the session. */
+function checkSelection(loaded: readonly LoadedSource[], select: readonly number[]): void {
+  if (loaded.length > 1) throw new UsageError('--select is about one torrent; give one SOURCE with it');
+  const meta = loaded[0]?.meta;
+  if (meta === null || meta === undefined) return;
+  const count = meta.files.filter((file) => !file.pad).length;
+  const beyond = select.find((index) => index >= count);
+  if (beyond !== undefined) {
+    throw new UsageError(`--select: there is no file ${beyond}; the torrent's files are 0 to ${count - 1}`);
+  }
+}

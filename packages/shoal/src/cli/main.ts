@@ -1,0 +1,259 @@
+/** The command line: what can be typed, and how every command ends. Commands are loaded when they are called. */
+
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { addCompletions, addCompletionsHelp } from './completions.ts';
+import { ExitCode, failureOf, UsageError } from './exit-code.ts';
+import { JsonLines } from './json.ts';
+import * as parse from './parse.ts';
+
+/** Runs the command line of this process to its end and sets the exit code. Never rejects. */
+export async function start(argv: readonly string[]): Promise<void> {
+  process.stdout.on('error', onOutputGone);
+  process.stderr.on('error', () => {});
+  process.on('uncaughtException', (error) => {
+    process.stderr.write(`shoal: ${failureOf(error).message}\n`);
+    process.exit(ExitCode.Failed);
+  });
+  process.exitCode = await main(argv);
+  // Nothing should be left open by now; if something is, it does not keep the user waiting.
+  setTimeout(() => process.exit(), 3000).unref();
+}
+
+/** Whoever read our output left (`shoal info x | head`): stop in order, as if asked to. */
+function onOutputGone(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') process.kill(process.pid, 'SIGTERM');
+}
+
+export async function main(argv: readonly string[]): Promise<ExitCode> {
+  let exitCode: ExitCode = ExitCode.Done;
+  const program = makeProgram((code) => {
+    exitCode = code;
+  });
+  try {
+    if (argv[0] === 'complete') await addCompletions(program);
+    else addCompletionsHelp(program);
+    await program.parseAsync(argv, { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    return report(error, argv.includes('--json'));
+  }
+}
+
+function report(error: unknown, json: boolean): ExitCode {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return ExitCode.Done;
+    // Help that was shown because nothing was typed.
+    if (error.code === 'commander.help') return ExitCode.WrongUse;
+    const text = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ');
+    return report(new UsageError(`${text}; see \`shoal --help\``), json);
+  }
+  const failure = failureOf(error);
+  if (json) {
+    const lines = new JsonLines();
+    lines.failure(failure);
+    lines.end(failure.exitCode);
+  }
+  process.stderr.write(`shoal: ${failure.message}\n`);
+  return failure.exitCode;
+}
+
+type Done = (exitCode: ExitCode) => void;
+
+export function makeProgram(done: Done): Command {
+  const program = new Command('shoal')
+    .description('Download, seed, create and verify torrents.')
+    .version(version(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'show help')
+    .helpCommand(true)
+    .exitOverride()
+    .configureOutput({ outputError: () => {} })
+    .configureHelp({ showGlobalOptions: false })
+    .showSuggestionAfterError(true)
+    .addHelpText('after', ROOT_HELP);
+  addGet(program, done);
+  addSeed(program, done);
+  addCreate(program, done);
+  addInfo(program, done);
+  addVerify(program, done);
+  addDemo(program, done);
+  return program;
+}
+
+function addGet(program: Command, done: Done): void {
+  const command = program
+    .command('get')
+    .description('download torrents; run again to go on where it stopped')
+    .argument('<source...>', '.torrent file, its http(s) URL, magnet link or info-hash')
+    .option('-o, --output <dir>', 'folder to download into', '.')
+    .option('--peer <host:port>', 'a peer to try; may be repeated', collect('--peer', parse.parsePeer), [])
+    .option(
+      '--select <list>',
+      'only these files, counted as `shoal info` does: 0,2-4',
+      checked('--select', parse.parseSelect),
+    )
+    .option('--seed', 'go on seeding when all is there, until Ctrl-C', false)
+    .option('--sequential', 'fetch pieces in order, to watch while it loads', false)
+    .option('--down <rate>', 'download limit per second: 512K, 20M, 1.5MiB', checked('--down', parse.parseRate), 0)
+    .option('--state <dir>', 'folder to remember progress in (default: $XDG_STATE_HOME/shoal)')
+    .option('--timeout <seconds>', 'give up when no peer is found in time', checked('--timeout', parse.parseTimeout))
+    .addHelpText('after', GET_HELP)
+    .action(async (sources: string[], options) => done(await (await import('./get.ts')).get(sources, options)));
+  addNetworkOptions(command);
+}
+
+function addSeed(program: Command, done: Done): void {
+  const command = program
+    .command('seed')
+    .description('give files you have to others, until Ctrl-C')
+    .argument('<torrent>', '.torrent file')
+    .argument('<path>', 'the file or folder itself, or the folder that holds it')
+    .option('--peer <host:port>', 'a peer to connect to; may be repeated', collect('--peer', parse.parsePeer), [])
+    .addHelpText('after', SEED_HELP)
+    .action(async (torrent: string, path: string, options) =>
+      done(await (await import('./seed.ts')).seed(torrent, path, options)),
+    );
+  addNetworkOptions(command);
+}
+
+function addNetworkOptions(command: Command): void {
+  command
+    .option('--up <rate>', 'upload limit per second', checked('--up', parse.parseRate), 0)
+    .option('--port <n>', 'TCP port to listen on; 0: any', checked('--port', parse.parsePort), 0)
+    .option('--bind <addr>', 'local address to listen on and connect from', checked('--bind', parse.parseAddress))
+    .option('--json', 'one JSON object a line on stdout', false);
+}
+
+function addCreate(program: Command, done: Done): void {
+  program
+    .command('create')
+    .description('make a .torrent file from a file or folder')
+    .argument('<path>', 'file or folder')
+    .option('-o, --output <file>', 'where to write it (default: NAME.torrent here)')
+    .option(
+      '--tracker <url>',
+      'tracker to announce to; may be repeated',
+      collect('--tracker', parse.parseTrackerUrl),
+      [],
+    )
+    .option(
+      '--web-seed <url>',
+      'web server that has the files; may be repeated',
+      collect('--web-seed', parse.parseWebSeedUrl),
+      [],
+    )
+    .option(
+      '--piece-size <n>',
+      'power of two, 16K to 256M (default: by size)',
+      checked('--piece-size', parse.parsePieceSize),
+    )
+    .option('--private', 'peers only from its trackers', false)
+    .option('--v1', 'version 1, for every client (default)', false)
+    .option('--v2', 'version 2: a hash tree for each file', false)
+    .option('--hybrid', 'both in one', false)
+    .option('--comment <text>', 'a comment to put in')
+    .option('--json', 'one JSON object a line on stdout', false)
+    .addHelpText('after', CREATE_HELP)
+    .action(async (path: string, options) => done(await (await import('./create.ts')).create(path, options)));
+}
+
+function addInfo(program: Command, done: Done): void {
+  program
+    .command('info')
+    .description('show what is in .torrent files and magnet links')
+    .argument('<torrent...>', '.torrent file, magnet link or info-hash')
+    .option('--json', 'one JSON object a line on stdout', false)
+    .action(async (sources: string[], options) => done(await (await import('./info.ts')).info(sources, options)));
+}
+
+function addVerify(program: Command, done: Done): void {
+  program
+    .command('verify')
+    .description('compare files with a torrent, piece by piece')
+    .argument('<torrent>', '.torrent file')
+    .argument('<path>', 'the file or folder itself, or the folder that holds it')
+    .option('--json', 'one JSON object a line on stdout', false)
+    .addHelpText('after', '\nExit code 0: all is good. 1: something is missing or changed.')
+    .action(async (torrent: string, path: string, options) =>
+      done(await (await import('./verify.ts')).verify(torrent, path, options)),
+    );
+}
+
+function addDemo(program: Command, done: Done): void {
+  program
+    .command('demo')
+    .description('see it work: a tracker, some seeds and a download, all on this machine')
+    .option('--size <n>', 'how much to download', checked('--size', parse.parseSize), 256 * 1024 * 1024)
+    .option('--seeds <n>', 'how many seeds, 1 to 16', checked('--seeds', parseSeeds), 3)
+    .option('--down <rate>', 'download limit, to watch it longer: 50M', checked('--down', parse.parseRate), 0)
+    .action(async (options) => done(await (await import('./demo.ts')).demo(options)));
+}
+
+function parseSeeds(text: string): number {
+  const count = /^\d{1,2}$/.test(text) ? Number(text) : 0;
+  if (count < 1 || count > 16) throw new UsageError(`'${text}' is not a number from 1 to 16`);
+  return count;
+}
+
+/** A parser for one value; what it throws names the option. */
+function checked<T>(flag: string, parser: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return parser(text);
+    } catch (error) {
+      if (error instanceof UsageError) throw new UsageError(`${flag}: ${error.message}`);
+      throw error;
+    }
+  };
+}
+
+/** The same for an option that may be repeated. */
+function collect<T>(flag: string, parser: (text: string) => T): (text: string, before: readonly T[]) => readonly T[] {
+  const parseOne = checked(flag, parser);
+  return (text, before) => [...before, parseOne(text)];
+}
+
+function version(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+const ROOT_HELP = `
+Examples:
+  shoal demo                                  see it work on this machine
+  shoal get debian.torrent -o ~/Downloads     download; the same command resumes
+  shoal get 'magnet:?xt=...' --seed           download by magnet link, then seed
+  shoal create ./photos --tracker http://tracker.example/announce
+  shoal seed photos.torrent ./photos          seed what you have
+
+Sizes and rates: 512K, 20M, 1.5MiB. K, M, G and KiB, MiB, GiB count by 1024; KB, MB, GB by 1000.
+Exit codes: 0 done, 1 failed (or verify found bad pieces), 2 wrong use, 3 bad torrent or magnet link,
+            4 disk trouble, 5 no peers within --timeout, 130 get was interrupted.
+Environment: NO_COLOR turns colours off; XDG_STATE_HOME moves the folder that remembers progress.
+
+\`shoal COMMAND --help\` tells more of each.`;
+
+const GET_HELP = `
+Examples:
+  shoal get linux.torrent                     into this folder
+  shoal get album.torrent --select 0,2-4      some of its files
+  shoal get 'magnet:?xt=...' --peer 10.0.0.7:6881 --timeout 60
+  shoal get film.torrent --sequential --down 5M
+
+Ctrl-C stops cleanly and the same command goes on where it was; Ctrl-C again leaves at once. Only what was verified
+and written is ever claimed, even after a crash. With --json stdout holds only JSON lines, of the types listening,
+progress, error, done, end. --timeout bounds the wait for a first peer, not the download.`;
+
+const SEED_HELP = `
+Examples:
+  shoal seed photos.torrent ./photos
+  shoal seed photos.torrent . --port 6881 --up 2M
+
+The files are checked first; what is missing or changed is not seeded and never written. Ctrl-C ends it with exit code 0.`;
+
+const CREATE_HELP = `
+Examples:
+  shoal create ./photos --tracker http://tracker.example/announce
+  shoal create film.mkv --hybrid --piece-size 4M -o film.torrent
+
+Each --tracker is a tier of its own: the first that works is used. Empty folders have no place in a torrent.`;

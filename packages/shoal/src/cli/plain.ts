@@ -1,0 +1,98 @@
+/** Lines for a log or a pipe: what changes, and how far it is every five seconds. */
+
+import type { Torrent } from '@shoal/engine';
+import type { ExitCode, Failure } from './exit-code.ts';
+import { formatBytes, formatDuration, formatPercent, formatRate, plural, sanitize } from './format.ts';
+import { elapsedSeconds, type Job, nowMs, type TransferView } from './view.ts';
+
+const PROGRESS_EVERY_MS = 5000;
+
+export class PlainView implements TransferView {
+  readonly #out: (line: string) => void;
+  readonly #err: (line: string) => void;
+  #lastMs = nowMs();
+
+  constructor(
+    out: (line: string) => void = (line) => process.stdout.write(line),
+    err: (line: string) => void = (line) => process.stderr.write(line),
+  ) {
+    this.#out = out;
+    this.#err = err;
+  }
+
+  listening(host: string, port: number): void {
+    this.#out(`listening on ${host.includes(':') ? `[${host}]` : host}:${port}\n`);
+  }
+
+  note(text: string): void {
+    this.#out(`${text}\n`);
+  }
+
+  claimed(job: Job): void {
+    if (job.torrent !== null) this.#out(`${claimLine(job.torrent)}\n`);
+  }
+
+  tick(jobs: readonly Job[]): void {
+    const now = nowMs();
+    if (now - this.#lastMs < PROGRESS_EVERY_MS) return;
+    this.#lastMs = now;
+    for (const job of jobs) {
+      if (job.torrent !== null && job.state !== 'failed') this.#out(`${progressLine(job.torrent)}\n`);
+    }
+  }
+
+  done(job: Job): void {
+    this.#out(`${doneLine(job)}\n`);
+  }
+
+  failed(job: Job | null, failure: Failure): void {
+    this.#err(`${failureLine(job, failure)}\n`);
+  }
+
+  stopping(): void {
+    this.#out('stopping\n');
+  }
+
+  end(_exitCode: ExitCode): void {}
+}
+
+export function claimLine(torrent: Torrent): string {
+  const stats = torrent.stats();
+  const size = formatBytes(stats.bytesTotal);
+  const name = sanitize(torrent.name);
+  const files = plural(torrent.files.length, 'file');
+  if (stats.bytesDone === 0) return `${name}: ${size} in ${files}`;
+  if (stats.bytesDone === stats.bytesTotal) return `${name}: all ${size} in ${files} are there`;
+  return `${name}: ${size} in ${files}, ${formatBytes(stats.bytesDone)} there already`;
+}
+
+export function progressLine(torrent: Torrent): string {
+  const stats = torrent.stats();
+  const name = sanitize(torrent.name);
+  const peers = plural(stats.peers, 'peer');
+  if (stats.state === 'metadata') return `${name}: asking for the metadata, ${peers}`;
+  if (stats.state === 'checking') return `${name}: checking, ${Math.floor((stats.checking ?? 0) * 100)}%`;
+  if (stats.state === 'seeding') return `${name}: seeding, up ${formatRate(stats.upRate)}, ${peers}`;
+  const share = formatPercent(stats.bytesDone, stats.bytesTotal);
+  const rates = `down ${formatRate(stats.downRate)}, up ${formatRate(stats.upRate)}`;
+  return `${name}: ${share} of ${formatBytes(stats.bytesTotal)}, ${rates}, ${peers}, ${formatDuration(stats.eta)} left`;
+}
+
+export function doneLine(job: Job): string {
+  const torrent = job.torrent;
+  if (torrent === null) return `${job.label}: done`;
+  const stats = torrent.stats();
+  const seconds = elapsedSeconds(job);
+  const name = sanitize(torrent.name);
+  const fails =
+    stats.hashFails === 0 ? '' : `, ${plural(stats.hashFails, 'piece')} came corrupt and were fetched again`;
+  if (stats.downloaded === 0) return `${name}: complete, ${formatBytes(stats.bytesTotal)}, all verified`;
+  const rate = formatRate(stats.downloaded / Math.max(seconds, 0.001));
+  const took = seconds < 60 ? `${seconds.toFixed(1)}s` : formatDuration(seconds);
+  return `${name}: complete, ${formatBytes(stats.bytesTotal)} in ${took} (${rate}), all verified${fails}`;
+}
+
+export function failureLine(job: Job | null, failure: Failure): string {
+  const about = job === null ? '' : `${sanitize(job.torrent?.name || job.label)}: `;
+  return `shoal: ${about}${failure.message}`;
+}

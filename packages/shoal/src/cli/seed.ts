@@ -1,0 +1,40 @@
+/** `shoal seed`: checks what is there and gives it to whoever asks. It writes nothing into PATH. */
+
+import { type AddOptions, locateContent } from '@shoal/engine';
+import { chooseView } from './choose-view.ts';
+import { ExitCode, UsageError } from './exit-code.ts';
+import { sanitize } from './format.ts';
+import { sessionOptions } from './get.ts';
+import { Interrupt } from './interrupt.ts';
+import { loadSource } from './source.ts';
+import { transfer } from './transfer.ts';
+
+export interface SeedOptions {
+  readonly peer: readonly string[];
+  readonly port: number;
+  readonly bind?: string;
+  readonly up: number;
+  readonly json: boolean;
+}
+
+export async function seed(torrent: string, path: string, options: SeedOptions): Promise<ExitCode> {
+  using interrupt = new Interrupt(ExitCode.Done);
+  const loaded = await loadSource(torrent);
+  if (loaded.meta === null) throw new UsageError(`'${loaded.label}' is not a .torrent file; seed needs one`);
+  const place = await locateContent(loaded.meta, path);
+  if (place.renamed) {
+    const wanted = sanitize(loaded.meta.files[0]?.path[0] ?? loaded.meta.name);
+    throw new UsageError(
+      `${sanitize(path)} is called '${wanted}' in the torrent; rename it, or give a folder that holds it`,
+    );
+  }
+  const add: AddOptions = { folder: place.folder, peers: options.peer, existing: 'check' };
+  return await transfer({
+    items: [{ label: loaded.label, source: loaded.source, options: add }],
+    session: sessionOptions(options, null),
+    view: chooseView(options.json),
+    interrupt,
+    timeoutMs: null,
+    mode: 'seed',
+  });
+}

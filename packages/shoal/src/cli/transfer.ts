@@ -1,0 +1,166 @@
+/**
+ * The run that `get`, `seed` and `demo` share: one Session, one Job per source, one view. A job goes from *waiting* to
+ * *running* to exactly one of *done*, *failed*, *interrupted*; the view hears of each step once. The session is always
+ * closed, which tells trackers `stopped` and saves what is done.
+ */
+
+import { type AddOptions, Session, type SessionOptions, ShoalError, type TorrentSource } from '@shoal/engine';
+import { ExitCode, type Failure, failureOf } from './exit-code.ts';
+import type { Interrupt } from './interrupt.ts';
+import { type Job, nowMs, TICK_MS, type TransferView } from './view.ts';
+
+export interface TransferItem {
+  readonly label: string;
+  readonly source: TorrentSource;
+  readonly options: AddOptions;
+}
+
+export interface TransferRequest {
+  readonly items: readonly TransferItem[];
+  readonly session: SessionOptions;
+  readonly view: TransferView;
+  readonly interrupt: Interrupt;
+  /** Wait for a first peer at most this long; null: for ever. */
+  readonly timeoutMs: number | null;
+  /** 'get' ends when all is done, 'get-and-seed' goes on until interrupted, 'seed' is done when interrupted. */
+  readonly mode: 'get' | 'get-and-seed' | 'seed';
+}
+
+export async function transfer(request: TransferRequest): Promise<ExitCode> {
+  const run = new Transfer(request);
+  const exitCode = await run.run();
+  request.view.end(exitCode);
+  return exitCode;
+}
+
+/** A session that does not close in this time is left behind; it promises two seconds. */
+const CLOSE_LIMIT_MS = 5000;
+
+class Transfer {
+  readonly #request: TransferRequest;
+  readonly #jobs: Job[];
+  #firstFailure: Failure | null = null;
+
+  constructor(request: TransferRequest) {
+    this.#request = request;
+    this.#jobs = request.items.map(({ label }) => {
+      return { label, torrent: null, state: 'waiting', startedMs: nowMs(), endedMs: null };
+    });
+  }
+
+  async run(): Promise<ExitCode> {
+    const { view, interrupt, mode } = this.#request;
+    const session = new Session(this.#request.session);
+    const ticker = setInterval(() => this.#tick(), TICK_MS);
+    const onStop = (): void => view.stopping();
+    interrupt.signal.addEventListener('abort', onStop);
+    try {
+      await session.ready();
+      for (const { ip, port } of session.addresses) view.listening(ip, port);
+      await Promise.all(this.#jobs.map((job, i) => this.#runJob(session, job, this.#request.items[i]!)));
+      const anyDone = this.#jobs.some((job) => job.state === 'done');
+      if (mode === 'get-and-seed' && anyDone) await interrupt.wait();
+    } catch (error) {
+      this.#fail(null, failureOf(error));
+    } finally {
+      await closeWithin(session, CLOSE_LIMIT_MS);
+      interrupt.signal.removeEventListener('abort', onStop);
+      clearInterval(ticker);
+    }
+    if (this.#jobs.some((job) => job.state === 'interrupted')) return ExitCode.Interrupted;
+    return this.#firstFailure?.exitCode ?? ExitCode.Done;
+  }
+
+  async #runJob(session: Session, job: Job, item: TransferItem): Promise<void> {
+    const { view, interrupt, mode } = this.#request;
+    const patience = new AbortController();
+    const signal = AbortSignal.any([interrupt.signal, patience.signal]);
+    const watch = this.#watchForPeers(job, patience);
+    try {
+      job.state = 'running';
+      const torrent = await session.add(item.source, { ...item.options, signal });
+      job.torrent = torrent;
+      await torrent.metadata(signal);
+      await torrent.checked(signal);
+      view.claimed(job);
+      if (mode === 'seed') await this.#seedUntilInterrupted(job);
+      else await torrent.done(signal);
+      job.endedMs = nowMs();
+      job.state = 'done';
+      view.done(job);
+    } catch (error) {
+      job.endedMs = nowMs();
+      if (interrupt.interrupted) {
+        // A seed that is stopped while it still looks at its files was not asked for anything it did not do.
+        job.state = mode === 'seed' ? 'done' : 'interrupted';
+      } else {
+        const reason = patience.signal.aborted ? patience.signal.reason : error;
+        job.state = 'failed';
+        this.#fail(job, failureOf(reason));
+      }
+    } finally {
+      clearInterval(watch);
+    }
+  }
+
+  async #seedUntilInterrupted(job: Job): Promise<void> {
+    const torrent = job.torrent!;
+    const stats = torrent.stats();
+    if (stats.piecesDone === 0 && stats.pieceCount > 0) {
+      throw new ShoalError('bad-piece', 'nothing there matches the torrent');
+    }
+    if (stats.piecesDone < stats.pieceCount) {
+      const missing = stats.pieceCount - stats.piecesDone;
+      this.#request.view.note(`${missing} of ${stats.pieceCount} pieces are missing or changed; seeding the others`);
+      // What differs may be the user's own work: a seed never repairs it.
+      torrent.select([]);
+    }
+    const failed = new Promise<never>((_, reject) => {
+      const watch = setInterval(() => {
+        const { error, state } = torrent.stats();
+        if (state !== 'error' || error === null) return;
+        reject(new ShoalError('disk', error.message));
+      }, TICK_MS);
+      this.#request.interrupt.signal.addEventListener('abort', () => clearInterval(watch), { once: true });
+    });
+    await Promise.race([this.#request.interrupt.wait(), failed]);
+  }
+
+  /** Aborts `patience` when no peer came in time. Time spent checking files does not count. */
+  #watchForPeers(job: Job, patience: AbortController): NodeJS.Timeout | undefined {
+    const limitMs = this.#request.timeoutMs;
+    if (limitMs === null) return undefined;
+    let sinceMs = nowMs();
+    const watch = setInterval(() => {
+      const stats = job.torrent?.stats();
+      if (stats?.state === 'checking') sinceMs = nowMs();
+      else if (stats !== undefined && (stats.peers > 0 || stats.downloaded > 0)) clearInterval(watch);
+      else if (nowMs() - sinceMs >= limitMs) {
+        clearInterval(watch);
+        patience.abort(new ShoalError('no-peers', `no peer within ${limitMs / 1000} seconds`));
+      }
+    }, TICK_MS / 2);
+    return watch;
+  }
+
+  #tick(): void {
+    this.#request.view.tick(this.#jobs);
+  }
+
+  #fail(job: Job | null, failure: Failure): void {
+    this.#firstFailure ??= failure;
+    this.#request.view.failed(job, failure);
+  }
+}
+
+async function closeWithin(session: Session, limitMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, limitMs);
+  });
+  try {
+    await Promise.race([session.close(), limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
