@@ -1,0 +1,603 @@
+/**
+ * One peer's wire protocol (BEP 3, 4, 6, 9, 10, 21, 54): what it says becomes calls to a ConversationSink, what we say
+ * becomes bytes. Owns the choke and interest flags of both sides and what was agreed; decides nothing.
+ *
+ * Contract (DESIGN.md section 4):
+ * - Input: `receive(now, bytes)`; the bytes are borrowed until it returns. Commands only append output and may be given
+ *   at any time, also from inside a sink call; after `close` they do nothing. A sink may close it and may exchange
+ *   `sink`; it never calls `receive` (asserted).
+ * - Output: sink calls, and `takeOut(maxBytes)`: one gathered batch, borrowed until `sentOut()`; no other is given
+ *   meanwhile (asserted). No deadline of its own: the owner sweeps lastReceivedMs and lastSentMs.
+ * - A slot named by `onBlockHead` is ours to write until `onBlock` or `onBlockAbort`. A slot handed to `pieceBlock` and
+ *   its like carries one hold, which goes back on `sentOut` or when closed, or at once when it cannot be sent.
+ * - A breach of the protocol is one `onFault`; nothing more is read after it, and the owner closes. `closeInput` leaves
+ *   a batch that is out alone, for transports that end later; `close` gives it up too.
+ *
+ *     handshake head -> onHandshake -> peer id -> onPeerId -> [extended] [port] -> bitfield | have all | have none -> ...
+ *
+ * Limits: what is received is bounded by Framer and `admit` before it is kept, what is queued by OutBuffer. Piece
+ * numbers are below the piece count, or below MAX_PIECES while that is unknown; begins are below 2^31.
+ */
+
+import { assert } from '../base/assert.ts';
+import type { Bitfield } from '../base/bitfield.ts';
+import { equal, readU16, readU32, writeU32 } from '../base/bytes.ts';
+import { PeerFault } from '../base/errors.ts';
+import { BLOCK_BYTES, type SlotPool } from '../base/slot-pool.ts';
+import type { ConversationSink, ExtendedHandshake } from './conversation-sink.ts';
+import {
+  buildExtendedHandshake,
+  ExtendedId,
+  mergeHandshakes,
+  NO_HANDSHAKE,
+  type OwnHandshake,
+  parseExtendedHandshake,
+  RemoteExtensions,
+} from './extensions.ts';
+import { ADMIT, Framer, type FrameSink, SKIP } from './framing.ts';
+import {
+  encodeHandshake,
+  HANDSHAKE_BYTES,
+  HANDSHAKE_HEAD_BYTES,
+  INFO_HASH_AT,
+  offersExtended,
+  offersFast,
+  PEER_ID_BYTES,
+  RESERVED_AT,
+} from './handshake.ts';
+import {
+  EXTENDED_HEAD_BYTES,
+  encodeBitfield,
+  encodeBlockRange,
+  encodeExtendedHead,
+  encodeKeepAlive,
+  encodePieceHead,
+  encodePieceIndex,
+  encodePlain,
+  HAVE_BYTES,
+  KEEP_ALIVE_BYTES,
+  MAX_BITFIELD_BYTES,
+  MAX_BLOCK_BYTES,
+  MAX_PIECES,
+  MessageId,
+  PIECE_HEAD_BYTES,
+  PLAIN_BYTES,
+  REQUEST_BYTES,
+} from './messages.ts';
+import { type OutBatch, OutBuffer } from './out-buffer.ts';
+import { MetadataKind, metadataHead, parseMetadataMessage } from './ut-metadata.ts';
+
+export class Conversation implements FrameSink {
+  readonly outgoing: boolean;
+  /** Who is told; exchanged when the torrent takes over from the handshake. */
+  sink: ConversationSink;
+
+  amChoking = true;
+  amInterested = false;
+  peerChoking = true;
+  peerInterested = false;
+  /** Both sides speak the fast extension (BEP 6). */
+  fast = false;
+  /** The peer speaks the extension protocol (BEP 10). */
+  extended = false;
+  /** Which extension messages the peer takes. */
+  readonly supports: RemoteExtensions = new RemoteExtensions();
+  /** All that its extension handshakes said, the later over the earlier. */
+  remote: ExtendedHandshake = NO_HANDSHAKE;
+  lastReceivedMs = 0;
+  lastSentMs = 0;
+  closed = false;
+
+  private readonly slots: SlotPool;
+  private readonly framer: Framer;
+  private readonly out: OutBuffer;
+  /** -1: not known yet. */
+  private pieceCount = -1;
+  private greeted = false;
+  private heardGreeting = false;
+  /** The info-hash that the answer must name; null: any. */
+  private expectedHash: Uint8Array | null = null;
+  private offersMetadata = false;
+  /** The peer sent a message that may not stand before its bitfield, or the bitfield. */
+  private peerSpoke = false;
+  private saidWhatWeHave = false;
+  private inPiece = 0;
+  private inBegin = 0;
+  private inLength = 0;
+
+  constructor(slots: SlotPool, outgoing: boolean, sink: ConversationSink) {
+    this.slots = slots;
+    this.outgoing = outgoing;
+    this.sink = sink;
+    this.framer = new Framer(slots, this);
+    this.out = new OutBuffer(slots);
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- input
+
+  receive(now: number, bytes: Uint8Array): void {
+    this.lastReceivedMs = now;
+    this.framer.receive(bytes);
+    if (this.out.overflowed && !this.framer.stopped) this.fail(PeerFault.StalledReader);
+  }
+
+  // -------------------------------------------------------------------------------------------------------- commands
+
+  /** The first thing said. `v2` asks for an answer with the v2 info-hash, of which any is then taken (BEP 52). */
+  handshake(infoHash: Uint8Array, peerId: Uint8Array, reserved?: { readonly v2?: boolean }): void {
+    assert(!this.greeted, 'a second handshake');
+    assert(infoHash.length === 20 && peerId.length === PEER_ID_BYTES, 'info-hash and peer id are 20 bytes');
+    const v2 = reserved?.v2 === true;
+    this.greeted = true;
+    if (this.outgoing && !v2) this.expectedHash = infoHash.slice();
+    const at = this.out.reserve(HANDSHAKE_BYTES);
+    if (at >= 0) encodeHandshake(this.out.arena, at, infoHash, peerId, v2);
+  }
+
+  /** The metadata is known: from now on piece numbers and the bitfield's size are checked. */
+  setPieceCount(pieceCount: number): void {
+    this.pieceCount = pieceCount;
+  }
+
+  /** Says nothing to a peer without the extension protocol. May be repeated when something changed. */
+  extendedHandshake(own: OwnHandshake): void {
+    if (!this.extended) return;
+    this.offersMetadata = !own.privateTorrent;
+    const body = buildExtendedHandshake(own);
+    const at = this.reserveExtended(ExtendedId.Handshake, body.length);
+    if (at >= 0) this.out.arena.set(body, at);
+  }
+
+  /** What we have, in the shortest legal way. Once, before anything but `extendedHandshake`. */
+  bitfield(have: Bitfield): void {
+    assert(!this.saidWhatWeHave, 'what we have is said once');
+    assert(this.heardGreeting || this.closed, 'bitfield before the handshake is in');
+    this.saidWhatWeHave = true;
+    if (have.count === 0) {
+      if (this.fast) this.plain(MessageId.HaveNone);
+    } else if (this.fast && have.isFull) this.plain(MessageId.HaveAll);
+    else {
+      const at = this.reserve(PLAIN_BYTES + have.bytes.length);
+      if (at >= 0) encodeBitfield(this.out.arena, at, have.bytes);
+    }
+  }
+
+  choke(): void {
+    if (this.amChoking) return;
+    this.amChoking = true;
+    this.plain(MessageId.Choke);
+  }
+
+  unchoke(): void {
+    if (!this.amChoking) return;
+    this.amChoking = false;
+    this.plain(MessageId.Unchoke);
+  }
+
+  interested(): void {
+    if (this.amInterested) return;
+    this.amInterested = true;
+    this.plain(MessageId.Interested);
+  }
+
+  notInterested(): void {
+    if (!this.amInterested) return;
+    this.amInterested = false;
+    this.plain(MessageId.NotInterested);
+  }
+
+  have(piece: number): void {
+    this.pieceIndex(MessageId.Have, piece);
+  }
+
+  request(piece: number, begin: number, length: number): void {
+    this.blockRange(MessageId.Request, piece, begin, length);
+  }
+
+  cancel(piece: number, begin: number, length: number): void {
+    this.blockRange(MessageId.Cancel, piece, begin, length);
+  }
+
+  /** BEP 6; says nothing when it was not agreed, likewise the two below. */
+  reject(piece: number, begin: number, length: number): void {
+    if (this.fast) this.blockRange(MessageId.Reject, piece, begin, length);
+  }
+
+  allowedFast(piece: number): void {
+    if (this.fast) this.pieceIndex(MessageId.AllowedFast, piece);
+  }
+
+  suggest(piece: number): void {
+    if (this.fast) this.pieceIndex(MessageId.Suggest, piece);
+  }
+
+  keepAlive(): void {
+    const at = this.reserve(KEEP_ALIVE_BYTES);
+    if (at >= 0) encodeKeepAlive(this.out.arena, at);
+  }
+
+  /** A whole block of 16 KiB, header and payload in one view. Takes over one hold on the slot. */
+  pieceBlock(slot: number, piece: number, begin: number): void {
+    this.out.pushSlot(slot, this.slots.wireBlock(slot, piece, begin));
+  }
+
+  /** `length` bytes of a slot from `offset` on, as the block at `begin`. Takes over one hold on the slot. */
+  pieceSlice(slot: number, offset: number, piece: number, begin: number, length: number): void {
+    this.pieceHead(piece, begin, length);
+    this.pieceBytes(slot, offset, length);
+  }
+
+  /**
+   * One block of `length` bytes that begins at `offset` in slots[0] and runs on through slots[1..count), at most
+   * MAX_BLOCK_BYTES. Takes over one hold on each slot.
+   */
+  pieceSpan(slots: Int32Array, count: number, offset: number, piece: number, begin: number, length: number): void {
+    assert(offset < BLOCK_BYTES && offset + length <= count * BLOCK_BYTES, 'a span outside its slots');
+    this.pieceHead(piece, begin, length);
+    let left = length;
+    for (let i = 0; i < count; i++) {
+      const from = i === 0 ? offset : 0;
+      const n = Math.min(left, BLOCK_BYTES - from);
+      if (n > 0) this.pieceBytes(slots[i]!, from, n);
+      else this.slots.release(slots[i]!);
+      left -= n;
+    }
+  }
+
+  /** BEP 54; says nothing to a peer that did not offer it (see `supports`), likewise those below. */
+  dontHave(piece: number): void {
+    if (!this.supports.dontHave) return;
+    const at = this.reserveExtended(this.supports.dontHaveId, 4);
+    if (at >= 0) writeU32(this.out.arena, at, piece);
+  }
+
+  metadataRequest(piece: number): void {
+    this.metadata(MetadataKind.Request, piece, 0, null);
+  }
+
+  /** `bytes`: at most 16 KiB, copied. `totalSize`: of the whole info dictionary. */
+  metadataData(piece: number, totalSize: number, bytes: Uint8Array): void {
+    this.metadata(MetadataKind.Data, piece, totalSize, bytes);
+  }
+
+  metadataReject(piece: number): void {
+    this.metadata(MetadataKind.Reject, piece, 0, null);
+  }
+
+  /** libtorrent's live form of BEP 21. */
+  uploadOnly(flag: boolean): void {
+    if (!this.supports.uploadOnly) return;
+    const at = this.reserveExtended(this.supports.uploadOnlyId, 1);
+    if (at >= 0) this.out.arena[at] = flag ? 1 : 0;
+  }
+
+  /**
+   * Ends it, but for a batch that is out, which stays lent until `sentOut` or `close`: nothing more is read or said, a
+   * payload under way is aborted, what is queued goes back.
+   */
+  closeInput(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.out.closeQueue();
+    const slot = this.framer.stop();
+    if (slot >= 0) this.sink.onBlockAbort(slot);
+  }
+
+  /** Ends it wholly: every hold and all memory goes back. The transport has let go of a batch that was out. */
+  close(): void {
+    this.closeInput();
+    this.out.close();
+  }
+
+  /** Gives back send memory that lies idle; for sweeps over silent peers. */
+  trim(): void {
+    this.out.trim();
+  }
+
+  // --------------------------------------------------------------------------------------------------------- outputs
+
+  /** Control bytes and payload that wait to be taken. */
+  get queuedBytes(): number {
+    return this.out.queuedBytes;
+  }
+
+  /** The peer takes nothing and the queue hit its bound: it can only be dropped. `receive` says so too. */
+  get overflowed(): boolean {
+    return this.out.overflowed;
+  }
+
+  /** Bytes of memory held for a message that is not whole yet. */
+  get heldBytes(): number {
+    return this.framer.heldBytes;
+  }
+
+  /** The next gathered write, or null. `maxBytes` holds but for a block that stands first. `now` is noted as lastSentMs. */
+  takeOut(maxBytes: number, now: number = this.lastSentMs): OutBatch | null {
+    const batch = this.out.takeOut(maxBytes);
+    if (batch !== null) this.lastSentMs = now;
+    return batch;
+  }
+
+  sentOut(): void {
+    this.out.sentOut();
+  }
+
+  // ------------------------------------------------------------------------------------------------- from the framer
+
+  onHandshakeHead(bytes: Uint8Array, at: number): void {
+    const reserved = bytes.subarray(at + RESERVED_AT, at + INFO_HASH_AT);
+    const infoHash = bytes.subarray(at + INFO_HASH_AT, at + HANDSHAKE_HEAD_BYTES);
+    if (this.expectedHash !== null && !equal(this.expectedHash, infoHash)) {
+      this.fail(PeerFault.BadHandshake);
+      return;
+    }
+    this.expectedHash = null;
+    this.heardGreeting = true;
+    this.fast = offersFast(reserved);
+    this.extended = offersExtended(reserved);
+    this.sink.onHandshake(infoHash, reserved);
+  }
+
+  onPeerIdBytes(bytes: Uint8Array, at: number): void {
+    this.sink.onPeerId(bytes.subarray(at, at + PEER_ID_BYTES));
+  }
+
+  admit(id: number, extendedId: number, length: number): number {
+    switch (id) {
+      case MessageId.Choke:
+      case MessageId.Unchoke:
+      case MessageId.Interested:
+      case MessageId.NotInterested:
+        return length === 1 ? ADMIT : PeerFault.BadLength;
+      case MessageId.Have:
+        return length === 5 ? ADMIT : PeerFault.BadLength;
+      case MessageId.Request:
+      case MessageId.Cancel:
+        return length === 13 ? ADMIT : PeerFault.BadLength;
+      case MessageId.Bitfield:
+        return this.admitBitfield(length - 1);
+      case MessageId.Port:
+        return length === 3 ? ADMIT : PeerFault.BadLength;
+      case MessageId.HaveAll:
+      case MessageId.HaveNone:
+        return this.admitFast(length, 1);
+      case MessageId.Suggest:
+      case MessageId.AllowedFast:
+        return this.admitFast(length, 5);
+      case MessageId.Reject:
+        return this.admitFast(length, 13);
+      case MessageId.Extended:
+        return this.admitExtended(extendedId, length - 2);
+      default:
+        return SKIP;
+    }
+  }
+
+  onMessage(id: number, bytes: Uint8Array, at: number, length: number): void {
+    if (id === MessageId.Extended) {
+      this.onExtended(bytes[at]!, bytes, at + 1, length - 1);
+      return;
+    }
+    if (id === MessageId.Port) {
+      this.sink.onPort(readU16(bytes, at));
+      return;
+    }
+    if (!this.inOrder(id)) return;
+    switch (id) {
+      case MessageId.Choke:
+        this.peerChoking = true;
+        this.sink.onChoke();
+        break;
+      case MessageId.Unchoke:
+        this.peerChoking = false;
+        this.sink.onUnchoke();
+        break;
+      case MessageId.Interested:
+        this.peerInterested = true;
+        this.sink.onInterested();
+        break;
+      case MessageId.NotInterested:
+        this.peerInterested = false;
+        this.sink.onNotInterested();
+        break;
+      case MessageId.Bitfield:
+        this.onBits(bytes, at, length);
+        break;
+      case MessageId.HaveAll:
+        this.sink.onHaveAll();
+        break;
+      case MessageId.HaveNone:
+        this.sink.onHaveNone();
+        break;
+      default:
+        this.onPieceMessage(id, bytes, at);
+        break;
+    }
+  }
+
+  onPieceHead(piece: number, begin: number, length: number): number {
+    if (!this.inOrder(MessageId.Piece)) return -1;
+    if (!this.isPiece(piece) || begin > 0x7fffffff) {
+      this.fail(PeerFault.OutOfRange);
+      return -1;
+    }
+    this.inPiece = piece;
+    this.inBegin = begin;
+    this.inLength = length;
+    return this.sink.onBlockHead(piece, begin, length);
+  }
+
+  onPieceEnd(slot: number): void {
+    this.sink.onBlock(this.inPiece, this.inBegin, this.inLength, slot);
+  }
+
+  onPieceRefused(slot: number): void {
+    this.sink.onBlockAbort(slot);
+  }
+
+  onFrameFault(fault: PeerFault): void {
+    this.sink.onFault(fault);
+  }
+
+  // --------------------------------------------------------------------------------------------------------- private
+
+  /** Have, request, cancel, suggest, reject, allowed fast: bodies that begin with a piece number. */
+  private onPieceMessage(id: number, bytes: Uint8Array, at: number): void {
+    const piece = readU32(bytes, at);
+    if (!this.isPiece(piece)) this.fail(PeerFault.OutOfRange);
+    else if (id === MessageId.Have) this.sink.onHave(piece);
+    else if (id === MessageId.Suggest) this.sink.onSuggest(piece);
+    else if (id === MessageId.AllowedFast) this.sink.onAllowedFast(piece);
+    else {
+      const begin = readU32(bytes, at + 4);
+      const length = readU32(bytes, at + 8);
+      if (begin > 0x7fffffff || length === 0 || length > MAX_BLOCK_BYTES) this.fail(PeerFault.OutOfRange);
+      else if (id === MessageId.Request) this.sink.onRequest(piece, begin, length);
+      else if (id === MessageId.Cancel) this.sink.onCancel(piece, begin, length);
+      else this.sink.onReject(piece, begin, length);
+    }
+  }
+
+  private onBits(bytes: Uint8Array, at: number, length: number): void {
+    const spare = this.pieceCount >= 0 ? length * 8 - this.pieceCount : 0;
+    if (spare > 0 && (bytes[at + length - 1]! & ((1 << spare) - 1)) !== 0) this.fail(PeerFault.BadBitfield);
+    else this.sink.onBitfield(bytes.subarray(at, at + length));
+  }
+
+  private onExtended(extendedId: number, bytes: Uint8Array, at: number, length: number): void {
+    switch (extendedId) {
+      case ExtendedId.Handshake:
+        this.onSaid(bytes.subarray(at, at + length));
+        break;
+      case ExtendedId.UtMetadata:
+        this.onMetadata(bytes.subarray(at, at + length));
+        break;
+      case ExtendedId.DontHave: {
+        const piece = readU32(bytes, at);
+        if (this.isPiece(piece)) this.sink.onDontHave(piece);
+        else this.fail(PeerFault.OutOfRange);
+        break;
+      }
+      case ExtendedId.UploadOnly:
+        this.remote = { ...this.remote, uploadOnly: bytes[at] !== 0 };
+        this.sink.onUploadOnly(bytes[at] !== 0);
+        break;
+      default:
+        assert(false, 'an extension message admitted that nobody reads');
+    }
+  }
+
+  private onSaid(body: Uint8Array): void {
+    const said = parseExtendedHandshake(body, this.supports);
+    if (said === null) this.fail(PeerFault.BadExtended);
+    else {
+      this.remote = mergeHandshakes(this.remote, said);
+      this.sink.onExtendedHandshake(said);
+    }
+  }
+
+  private onMetadata(body: Uint8Array): void {
+    const message = parseMetadataMessage(body);
+    if (message === null) this.fail(PeerFault.BadExtended);
+    else if (message.kind === MetadataKind.Request) this.sink.onMetadataRequest(message.piece);
+    else if (message.kind === MetadataKind.Reject) this.sink.onMetadataReject(message.piece);
+    else if (message.kind === MetadataKind.Data) {
+      this.sink.onMetadataData(message.piece, message.totalSize, body.subarray(message.dataAt));
+    }
+  }
+
+  private admitBitfield(bytes: number): number {
+    if (this.pieceCount >= 0) return bytes === (this.pieceCount + 7) >>> 3 ? ADMIT : PeerFault.BadBitfield;
+    return bytes <= MAX_BITFIELD_BYTES ? ADMIT : PeerFault.TooLong;
+  }
+
+  private admitFast(length: number, right: number): number {
+    if (!this.fast) return PeerFault.BadFast;
+    return length === right ? ADMIT : PeerFault.BadLength;
+  }
+
+  /** What was not offered is skipped, not kept. */
+  private admitExtended(extendedId: number, bodyBytes: number): number {
+    if (!this.extended) return SKIP;
+    switch (extendedId) {
+      case ExtendedId.Handshake:
+        return ADMIT;
+      case ExtendedId.UtMetadata:
+        return this.offersMetadata ? ADMIT : SKIP;
+      case ExtendedId.DontHave:
+        return bodyBytes === 4 ? ADMIT : PeerFault.BadLength;
+      case ExtendedId.UploadOnly:
+        return bodyBytes === 1 ? ADMIT : PeerFault.BadLength;
+      default:
+        return SKIP;
+    }
+  }
+
+  /** BEP 3: a bitfield comes first or never. BEP 6: one of bitfield, have all and have none comes, and comes first. */
+  private inOrder(id: number): boolean {
+    const first = !this.peerSpoke;
+    this.peerSpoke = true;
+    const says = id === MessageId.Bitfield || id === MessageId.HaveAll || id === MessageId.HaveNone;
+    if (says === first || (first && !this.fast)) return true;
+    this.fail(id === MessageId.Bitfield ? PeerFault.BadBitfield : PeerFault.BadFast);
+    return false;
+  }
+
+  private isPiece(piece: number): boolean {
+    return piece < (this.pieceCount >= 0 ? this.pieceCount : MAX_PIECES);
+  }
+
+  private fail(fault: PeerFault): void {
+    if (this.framer.stopped) return;
+    const slot = this.framer.stop();
+    if (slot >= 0) this.sink.onBlockAbort(slot);
+    this.sink.onFault(fault);
+  }
+
+  private reserve(bytes: number): number {
+    assert(this.greeted || this.closed, 'a message before the handshake');
+    return this.out.reserve(bytes);
+  }
+
+  private reserveExtended(extendedId: number, bodyBytes: number): number {
+    const at = this.reserve(EXTENDED_HEAD_BYTES + bodyBytes);
+    if (at < 0) return -1;
+    encodeExtendedHead(this.out.arena, at, extendedId, bodyBytes);
+    return at + EXTENDED_HEAD_BYTES;
+  }
+
+  private plain(id: number): void {
+    const at = this.reserve(PLAIN_BYTES);
+    if (at >= 0) encodePlain(this.out.arena, at, id);
+  }
+
+  private pieceIndex(id: number, piece: number): void {
+    const at = this.reserve(HAVE_BYTES);
+    if (at >= 0) encodePieceIndex(this.out.arena, at, id, piece);
+  }
+
+  private blockRange(id: number, piece: number, begin: number, length: number): void {
+    const at = this.reserve(REQUEST_BYTES);
+    if (at >= 0) encodeBlockRange(this.out.arena, at, id, piece, begin, length);
+  }
+
+  private pieceHead(piece: number, begin: number, length: number): void {
+    const at = this.reserve(PIECE_HEAD_BYTES);
+    if (at >= 0) encodePieceHead(this.out.arena, at, piece, begin, length);
+  }
+
+  private pieceBytes(slot: number, offset: number, length: number): void {
+    assert(offset >= 0 && length > 0 && offset + length <= BLOCK_BYTES, 'a slice outside its slot');
+    this.out.pushSlot(slot, this.slots.payload(slot).subarray(offset, offset + length));
+  }
+
+  private metadata(kind: number, piece: number, totalSize: number, data: Uint8Array | null): void {
+    if (!this.supports.metadata) return;
+    const head = metadataHead(kind, piece, totalSize);
+    const at = this.reserveExtended(this.supports.metadataId, head.length + (data === null ? 0 : data.length));
+    if (at < 0) return;
+    const arena = this.out.arena;
+    for (let i = 0; i < head.length; i++) arena[at + i] = head.charCodeAt(i);
+    if (data !== null) arena.set(data, at + head.length);
+  }
+}
