@@ -1,0 +1,55 @@
+/** What the network thread asks of the file thread, and its answers; both travel in arrays, one message a batch. */
+
+export const FileOp = {
+  /** Opens for reading; a, b, c: descriptor, device, inode. */
+  OpenRead: 1,
+  /** Opens for reading and writing, makes folders and file when missing unless `flag`; a, b, c as above. */
+  OpenWrite: 2,
+  /** Small file: open, write, close. `spans`: offset and length in shared memory, pair by pair. */
+  Write: 3,
+  /** Small file: open, read whole spans, close. */
+  Read: 4,
+  /** a: 1 there, 0 not; b: size; c: mtime ms; d: inode; e: 1 regular. */
+  Stat: 5,
+  /** Makes the file and sets its size to `offset`; with `flag` only makes it. a: size before. */
+  Allocate: 6,
+  /** Makes a symlink to `target` (below root). */
+  Link: 7,
+  /** Removes `paths`, then empty folders. a: files removed. */
+  Remove: 8,
+  /** Moves `paths` to `target[0]`. a: files moved. */
+  Move: 9,
+  /** Flushes the folders of `paths`. */
+  SyncFolders: 10,
+  /** Forgets that the root was seen. */
+  Forget: 11,
+} as const;
+
+export interface FileRequest {
+  readonly id: number;
+  readonly op: number;
+  readonly root: string;
+  readonly path: readonly string[];
+  readonly flag: boolean;
+  readonly executable: boolean;
+  readonly offset: number;
+  readonly spans: readonly number[] | null;
+  readonly paths: readonly (readonly string[])[] | null;
+  readonly target: readonly string[] | null;
+}
+
+export interface FileReply {
+  readonly id: number;
+  /** '' when all went well. */
+  readonly code: string;
+  readonly message: string;
+  readonly a: number;
+  readonly b: number;
+  readonly c: number;
+  readonly d: number;
+  readonly e: number;
+}
+
+export interface FileWorkerData {
+  readonly memory: SharedArrayBuffer;
+}

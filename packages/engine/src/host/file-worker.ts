@@ -1,0 +1,389 @@
+/**
+ * The file thread: everything that needs a path, done synchronously and in order: opening (the descriptor goes back to
+ * the network thread, which reads and writes through it), and whole accesses to small files, which cost four trips
+ * through the libuv pool otherwise.
+ *
+ * Limit: one batch at a time; answers go back every 64 requests, so that memory comes free while a long batch runs.
+ */
+
+import {
+  closeSync,
+  constants,
+  copyFileSync,
+  fdatasyncSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  lstatSync,
+  openSync,
+  readlinkSync,
+  readSync,
+  renameSync,
+  rmdirSync,
+  symlinkSync,
+  unlinkSync,
+  utimesSync,
+  writeSync,
+} from 'node:fs';
+import { parentPort, workerData } from 'node:worker_threads';
+import { errorCode, faultOf } from './fault.ts';
+import { FileOp, type FileReply, type FileRequest, type FileWorkerData } from './file-jobs.ts';
+import { codedError, OPEN_CREATE, OPEN_READ, OPEN_WRITE, SafeTree } from './safe-tree.ts';
+
+const REPLY_BATCH = 64;
+/** Opened folders are closed when nothing came for this long: they would keep a file system busy. */
+const KEEP_FOLDERS_MS = 200;
+
+const VERBS: Readonly<Record<number, string>> = {
+  [FileOp.OpenRead]: 'open',
+  [FileOp.OpenWrite]: 'open',
+  [FileOp.Write]: 'write',
+  [FileOp.Read]: 'read',
+  [FileOp.Stat]: 'look at',
+  [FileOp.Allocate]: 'make',
+  [FileOp.Link]: 'make the link',
+  [FileOp.Remove]: 'remove',
+  [FileOp.Move]: 'move',
+  [FileOp.SyncFolders]: 'sync',
+};
+
+interface Answer {
+  a: number;
+  b: number;
+  c: number;
+  d: number;
+  e: number;
+}
+
+class FileThread {
+  readonly #memory: SharedArrayBuffer;
+  readonly #tree = new SafeTree();
+  readonly #answer: Answer = { a: 0, b: 0, c: 0, d: 0, e: 0 };
+
+  constructor(memory: SharedArrayBuffer) {
+    this.#memory = memory;
+  }
+
+  close(): void {
+    this.#tree.close();
+  }
+
+  run(request: FileRequest): FileReply {
+    const answer = this.#answer;
+    answer.a = 0;
+    answer.b = 0;
+    answer.c = 0;
+    answer.d = 0;
+    answer.e = 0;
+    this.#tree.tidy();
+    try {
+      this.#do(request, answer);
+      return { id: request.id, code: '', message: '', ...answer };
+    } catch (error) {
+      const where = [request.root, ...request.path].join('/');
+      const { code, message } = faultOf(error, `${VERBS[request.op] ?? 'use'} ${where}`);
+      return { id: request.id, code, message, ...answer };
+    }
+  }
+
+  #do(request: FileRequest, answer: Answer): void {
+    switch (request.op) {
+      case FileOp.OpenRead:
+      case FileOp.OpenWrite:
+        this.#open(request, answer);
+        break;
+      case FileOp.Write:
+      case FileOp.Read:
+        this.#small(request, answer);
+        break;
+      case FileOp.Stat:
+        this.#stat(request, answer);
+        break;
+      case FileOp.Allocate:
+        this.#allocate(request, answer);
+        break;
+      case FileOp.Link:
+        this.#link(request);
+        break;
+      case FileOp.Remove:
+        answer.a = this.#remove(request.root, request.paths ?? []);
+        break;
+      case FileOp.Move:
+        answer.a = moveFiles(this.#tree, request.root, request.target![0]!, request.paths ?? []);
+        break;
+      case FileOp.SyncFolders:
+        this.#syncFolders(request.root, request.paths ?? []);
+        break;
+      default:
+        this.#tree.forgetRoot(request.root);
+    }
+  }
+
+  #openFd(request: FileRequest, flags: number): number {
+    const mode = request.executable ? 0o777 : 0o666;
+    return this.#tree.openFile(request.root, request.path, flags, mode, flags === OPEN_CREATE);
+  }
+
+  #open(request: FileRequest, answer: Answer): void {
+    const flags = request.op === FileOp.OpenRead ? OPEN_READ : request.flag ? OPEN_WRITE : OPEN_CREATE;
+    const fd = this.#openFd(request, flags);
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) {
+      closeSync(fd);
+      throw notRegular();
+    }
+    answer.a = fd;
+    answer.b = stat.dev;
+    answer.c = stat.ino;
+  }
+
+  #small(request: FileRequest, answer: Answer): void {
+    const writes = request.op === FileOp.Write;
+    const fd = this.#openFd(request, writes ? OPEN_CREATE : OPEN_READ);
+    try {
+      if (!fstatSync(fd).isFile()) throw notRegular();
+      const spans = request.spans!;
+      let at = request.offset;
+      for (let i = 0; i < spans.length; i += 2) {
+        const length = spans[i + 1]!;
+        const view = new Uint8Array(this.#memory, spans[i]!, length);
+        for (let done = 0; done < length; ) {
+          const n = writes ? writeSync(fd, view, done, length - done, at) : readSync(fd, view, done, length - done, at);
+          if (n === 0) throw codedError('EIO_SHORT', writes ? 'nothing was written' : 'the file ends early');
+          done += n;
+          at += n;
+        }
+        answer.a += length;
+      }
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  #stat(request: FileRequest, answer: Answer): void {
+    try {
+      const folder = this.#tree.parent(request.root, request.path, false);
+      const stat = lstatSync(`${folder}/${request.path[request.path.length - 1]}`);
+      answer.a = 1;
+      answer.b = stat.size;
+      answer.c = stat.mtimeMs;
+      answer.d = stat.ino;
+      answer.e = stat.isFile() ? 1 : 0;
+    } catch (error) {
+      if (errorCode(error) !== 'ENOENT') throw error;
+    }
+  }
+
+  #allocate(request: FileRequest, answer: Answer): void {
+    const fd = this.#openFd(request, OPEN_CREATE);
+    try {
+      const stat = fstatSync(fd);
+      if (!stat.isFile()) throw notRegular();
+      answer.a = stat.size;
+      if (!request.flag && stat.size !== request.offset) ftruncateSync(fd, request.offset);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  #link(request: FileRequest): void {
+    const folder = this.#tree.parent(request.root, request.path, true);
+    const at = `${folder}/${request.path[request.path.length - 1]}`;
+    const target = '../'.repeat(request.path.length - 1) + request.target!.join('/');
+    try {
+      symlinkSync(target, at);
+    } catch (error) {
+      if (errorCode(error) !== 'EEXIST' || !lstatSync(at).isSymbolicLink() || readlinkSync(at) !== target) throw error;
+    }
+  }
+
+  #remove(root: string, paths: readonly (readonly string[])[]): number {
+    let removed = 0;
+    for (const path of paths) {
+      this.#tree.tidy();
+      try {
+        const at = `${this.#tree.parent(root, path, false)}/${path[path.length - 1]}`;
+        const stat = lstatSync(at);
+        if (!stat.isFile() && !stat.isSymbolicLink()) continue;
+        unlinkSync(at);
+        removed += 1;
+      } catch (error) {
+        if (!isAbsent(error)) throw error;
+      }
+    }
+    removeEmptyFolders(this.#tree, root, paths);
+    return removed;
+  }
+
+  #syncFolders(root: string, paths: readonly (readonly string[])[]): void {
+    const done = new Set<string>();
+    for (const path of paths) {
+      for (let depth = path.length; depth > 0; depth--) {
+        const at = path.slice(0, depth);
+        const name = at.slice(0, -1).join('/');
+        if (done.has(name)) break;
+        done.add(name);
+        this.#tree.tidy();
+        try {
+          const fd = openSync(this.#tree.parent(root, at, false), constants.O_RDONLY);
+          try {
+            fsyncSync(fd);
+          } finally {
+            closeSync(fd);
+          }
+        } catch (error) {
+          // some file systems do not sync folders
+          if (!isAbsent(error) && errorCode(error) !== 'EINVAL') throw error;
+        }
+      }
+    }
+  }
+}
+
+function notRegular(): Error {
+  return codedError('ENOTREG', 'no regular file stands there');
+}
+
+function isAbsent(error: unknown): boolean {
+  const code = errorCode(error);
+  return code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP';
+}
+
+/** The folders above these files, deepest first, as far as they are empty; never the root. */
+function removeEmptyFolders(tree: SafeTree, root: string, paths: readonly (readonly string[])[]): void {
+  const folders = new Map<string, readonly string[]>();
+  for (const path of paths) {
+    for (let depth = path.length - 1; depth > 0; depth--) {
+      const folder = path.slice(0, depth);
+      const name = folder.join('/');
+      if (folders.has(name)) break;
+      folders.set(name, folder);
+    }
+  }
+  const deepestFirst = [...folders.values()].sort((a, b) => b.length - a.length);
+  for (const folder of deepestFirst) {
+    try {
+      rmdirSync(`${tree.parent(root, folder, false)}/${folder[folder.length - 1]}`);
+    } catch {
+      // not empty, or not ours to remove
+    }
+  }
+  tree.close();
+}
+
+interface Moved {
+  readonly path: readonly string[];
+  readonly from: string;
+  readonly to: string;
+  readonly copied: boolean;
+}
+
+/**
+ * Moves what is there; all or nothing. Copies (to another file system) are complete and synced before the first source
+ * goes, so that a kill leaves a whole set on one side; files already moved by a killed run count as moved.
+ */
+function moveFiles(tree: SafeTree, root: string, newRoot: string, paths: readonly (readonly string[])[]): number {
+  const moved: Moved[] = [];
+  const made: (readonly string[])[] = [];
+  let already = 0;
+  try {
+    for (const path of paths) {
+      tree.tidy();
+      const name = path[path.length - 1]!;
+      const there = lookAt(tree, root, path);
+      const target = lookAt(tree, newRoot, path);
+      if (there === null) {
+        if (target !== null) already += 1;
+        continue;
+      }
+      if (target !== null) {
+        throw codedError('EEXIST', `${[newRoot, ...path].join('/')} is there already`);
+      }
+      const to = `${tree.parent(newRoot, path, true)}/${name}`;
+      made.push(path);
+      const from = `${tree.parent(root, path, false)}/${name}`;
+      const copied = moveOne(from, to, there === 'link');
+      moved.push({ path, from, to, copied });
+    }
+  } catch (error) {
+    tree.close();
+    for (const one of moved.reverse()) {
+      const name = one.path[one.path.length - 1]!;
+      const to = `${tree.parent(newRoot, one.path, false)}/${name}`;
+      if (one.copied) unlinkSync(to);
+      else renameSync(to, `${tree.parent(root, one.path, true)}/${name}`);
+    }
+    removeEmptyFolders(tree, newRoot, made);
+    throw error;
+  }
+  for (const one of moved) {
+    if (one.copied) unlinkSync(`${tree.parent(root, one.path, false)}/${one.path[one.path.length - 1]}`);
+  }
+  removeEmptyFolders(tree, root, paths);
+  return moved.length + already;
+}
+
+function lookAt(tree: SafeTree, root: string, path: readonly string[]): 'file' | 'link' | null {
+  try {
+    const stat = lstatSync(`${tree.parent(root, path, false)}/${path[path.length - 1]}`);
+    if (stat.isSymbolicLink()) return 'link';
+    if (!stat.isFile()) throw notRegular();
+    return 'file';
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+/** True: copied, the source is still there. */
+function moveOne(from: string, to: string, link: boolean): boolean {
+  try {
+    renameSync(from, to);
+    return false;
+  } catch (error) {
+    if (errorCode(error) !== 'EXDEV') throw error;
+  }
+  if (link) {
+    symlinkSync(readlinkSync(from), to);
+    return true;
+  }
+  const part = `${to}.moving`;
+  try {
+    copyFileSync(from, part, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+    const fd = openSync(part, OPEN_READ);
+    try {
+      fdatasyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    const stat = lstatSync(from);
+    utimesSync(part, stat.atime, stat.mtime);
+    renameSync(part, to);
+  } catch (error) {
+    try {
+      unlinkSync(part);
+    } catch {
+      // was not made
+    }
+    throw error;
+  }
+  return true;
+}
+
+if (parentPort !== null) {
+  const port = parentPort;
+  const thread = new FileThread((workerData as FileWorkerData).memory);
+  let timer: NodeJS.Timeout | null = null;
+  port.on('message', (requests: readonly FileRequest[]) => {
+    if (timer !== null) clearTimeout(timer);
+    let replies: FileReply[] = [];
+    for (const request of requests) {
+      replies.push(thread.run(request));
+      if (replies.length < REPLY_BATCH) continue;
+      port.postMessage(replies);
+      replies = [];
+    }
+    if (replies.length > 0) port.postMessage(replies);
+    timer = setTimeout(() => thread.close(), KEEP_FOLDERS_MS);
+  });
+}

@@ -1,0 +1,643 @@
+/**
+ * Files on the real disk. Paths are the file thread's business (file-worker.ts); here open descriptors are kept, and
+ * read and written by gathered calls on the libuv pool.
+ *
+ *     small access to a file that is not open  -> whole in the file thread, in a batch with others
+ *     everything else                          -> descriptor (opened by the file thread, kept in an LRU) -> readv/writev
+ *
+ * Invariants: no sink is called from inside a call; each job is answered once; no descriptor is closed while a call uses
+ * it; a file is the same file for as long as it is known here: when it was removed or replaced underneath, a write to it
+ * fails with ENOENT until `release` or `stat` forgets it, since what was written before is gone.
+ * Limits: 256 open files, fewer where `ulimit -n` is low; 512 buffers a call.
+ */
+
+import { close, fdatasync, fstat, readFileSync, readv, writev } from 'node:fs';
+import { SHARE_ENV, Worker } from 'node:worker_threads';
+import type { IoFault } from '../base/errors.ts';
+import type { FileRef, FileSink, FileStatSink, Files } from '../base/ports.ts';
+import { fault, faultOf } from './fault.ts';
+import { FileOp, type FileReply, type FileRequest, type FileWorkerData } from './file-jobs.ts';
+
+/** Buffers a call; the system takes 1,024 and stops silently there. */
+const MAX_VIEWS = 512;
+/** An access up to this goes whole to the file thread, while the file was used little. */
+const SMALL_BYTES = 65_536;
+/** From this use on, a file is kept open. */
+const SMALL_USES = 3;
+/** A kept descriptor is looked at again after this time: is its file still there? */
+const LOOK_MS = 1000;
+const ZERO_BYTES = 1 << 20;
+const SYNC_AT_ONCE = 4;
+
+const Kind = { Read: 0, Write: 1, Sync: 2 } as const;
+
+/** A read, write or sync that waits for a descriptor or runs. */
+interface Op {
+  readonly kind: number;
+  readonly job: number;
+  readonly file: KnownFile;
+  readonly offset: number;
+  readonly views: readonly Uint8Array[];
+  readonly sink: FileSink;
+  /** Bytes moved so far, and where that is: view index and bytes into it. */
+  bytes: number;
+  view: number;
+  at: number;
+}
+
+class KnownFile {
+  readonly ref: FileRef;
+  fd = -1;
+  writable = false;
+  /** Calls that use the descriptor. */
+  busy = 0;
+  opening = false;
+  /** Close once not busy. */
+  doomed = false;
+  smallUses = 0;
+  lookedMs = 0;
+  device = 0;
+  inode = 0;
+  /** All that was written through here is on the medium. */
+  synced = false;
+  writes = 0;
+  readonly waiting: Op[] = [];
+  readonly whenIdle: (() => void)[] = [];
+
+  constructor(ref: FileRef) {
+    this.ref = ref;
+  }
+
+  get idle(): boolean {
+    return this.busy === 0 && !this.opening && this.waiting.length === 0;
+  }
+}
+
+export class HostFiles implements Files {
+  /** How many files may be open at once. */
+  readonly maxOpen: number;
+  readonly #memory: SharedArrayBuffer;
+  readonly #known = new Map<FileRef, KnownFile>();
+  /** Files with a descriptor, least recently used first. */
+  readonly #open = new Set<KnownFile>();
+  readonly #thread: FileThreadLink;
+  #pendingOpens = 0;
+
+  constructor(memory: SharedArrayBuffer, maxOpen: number = openLimit()) {
+    this.#memory = memory;
+    this.maxOpen = maxOpen;
+    this.#thread = new FileThreadLink(memory);
+  }
+
+  read(job: number, file: FileRef, offset: number, views: readonly Uint8Array[], sink: FileSink): void {
+    this.#access(Kind.Read, job, file, offset, views, sink);
+  }
+
+  write(job: number, file: FileRef, offset: number, views: readonly Uint8Array[], sink: FileSink): void {
+    this.#access(Kind.Write, job, file, offset, views, sink);
+  }
+
+  /** bytes: files synced. What is not there needs no sync. */
+  sync(job: number, files: readonly FileRef[], sink: FileSink): void {
+    new SyncJob(this, job, files, sink).start();
+  }
+
+  stat(job: number, file: FileRef, sink: FileStatSink): void {
+    const known = this.#known.get(file);
+    if (known !== undefined) this.#forget(known);
+    this.#thread.ask({ ...blank(FileOp.Stat, file) }, (why, r) => {
+      if (why !== null || r.a === 0) sink.onStat(job, why, null);
+      else sink.onStat(job, null, { size: r.b, mtimeMs: r.c, inode: r.d, regular: r.e === 1 });
+    });
+  }
+
+  /** Zeros are written from the file's end on; data that is there stays. bytes: size before. */
+  allocate(job: number, file: FileRef, size: number, full: boolean, sink: FileSink): void {
+    this.#thread.ask({ ...blank(FileOp.Allocate, file), flag: full, offset: size }, (why, r) => {
+      if (why !== null || !full) sink.onFile(job, why, r.a);
+      else if (r.a > size)
+        this.#thread.ask({ ...blank(FileOp.Allocate, file), offset: size }, (w) => sink.onFile(job, w, r.a));
+      else this.#zeros(job, file, r.a, r.a, size, sink);
+    });
+  }
+
+  link(job: number, file: FileRef, target: readonly string[], sink: FileSink): void {
+    this.#thread.ask({ ...blank(FileOp.Link, file), target }, (why) => sink.onFile(job, why, 0));
+  }
+
+  remove(job: number, files: readonly FileRef[], sink: FileSink): void {
+    this.#release(files, () => {
+      this.#byRoot(files, FileOp.Remove, null, (why, count) => sink.onFile(job, why, count));
+    });
+  }
+
+  /** On success the caller sets `root` of the files. A move of its own thread, since copying may take long. */
+  move(job: number, files: readonly FileRef[], newRoot: string, sink: FileSink): void {
+    this.#release(files, () => {
+      const mover = new FileThreadLink(this.#memory);
+      const root = files[0]?.root ?? newRoot;
+      const request = { ...blank(FileOp.Move, { root, path: [], executable: false }), target: [newRoot] };
+      mover.ask({ ...request, paths: files.map((f) => f.path) }, (why, r) => {
+        mover.close(() => sink.onFile(job, why, r.a));
+      });
+    });
+  }
+
+  release(files: readonly FileRef[]): void {
+    this.#release(files, null);
+    const roots = new Set<string>();
+    for (const file of files) roots.add(file.root);
+    for (const root of roots) this.#thread.ask(blank(FileOp.Forget, { root, path: [], executable: false }), null);
+  }
+
+  /** Open descriptors. */
+  get openCount(): number {
+    return this.#open.size;
+  }
+
+  /** Closes all once what runs is done. */
+  close(done: () => void): void {
+    this.#release([...this.#known.keys()], () => this.#thread.close(done));
+  }
+
+  // ------------------------------------------------------------------------------------------------ for SyncJob
+
+  syncOne(job: number, file: FileRef, sink: FileSink): void {
+    const known = this.#file(file);
+    if (known.synced) setImmediate(() => sink.onFile(job, null, 0));
+    else this.#enqueue({ kind: Kind.Sync, job, file: known, offset: 0, views: [], sink, bytes: 0, view: 0, at: 0 });
+  }
+
+  syncFolders(files: readonly FileRef[], done: (why: IoFault | null) => void): void {
+    this.#byRoot(files, FileOp.SyncFolders, null, done);
+  }
+
+  // ------------------------------------------------------------------------------------------------ accesses
+
+  #access(kind: number, job: number, ref: FileRef, offset: number, views: readonly Uint8Array[], sink: FileSink): void {
+    const file = this.#file(ref);
+    if (kind === Kind.Write) {
+      file.synced = false;
+      file.writes += 1;
+    }
+    if (file.fd === -1 && !file.opening && file.smallUses < SMALL_USES) {
+      const spans = this.#smallSpans(views);
+      if (spans !== null) {
+        this.#small(kind, job, file, offset, spans, sink);
+        return;
+      }
+    }
+    this.#enqueue({ kind, job, file, offset, views, sink, bytes: 0, view: 0, at: 0 });
+  }
+
+  /** Offset and length of each view, when all of it is small and in shared memory; else null. */
+  #smallSpans(views: readonly Uint8Array[]): number[] | null {
+    let bytes = 0;
+    const spans: number[] = [];
+    for (let i = 0; i < views.length; i++) {
+      const view = views[i]!;
+      bytes += view.length;
+      if (bytes > SMALL_BYTES || view.buffer !== this.#memory) return null;
+      spans.push(view.byteOffset, view.length);
+    }
+    return spans;
+  }
+
+  #small(kind: number, job: number, file: KnownFile, offset: number, spans: number[], sink: FileSink): void {
+    file.smallUses += 1;
+    file.busy += 1;
+    const op = kind === Kind.Read ? FileOp.Read : FileOp.Write;
+    this.#thread.ask({ ...blank(op, file.ref), offset, spans }, (why, r) => {
+      this.#unbusy(file);
+      sink.onFile(job, why, r.a);
+    });
+  }
+
+  #enqueue(op: Op): void {
+    const file = op.file;
+    const usable = file.fd !== -1 && !file.doomed && (op.kind !== Kind.Write || file.writable);
+    if (usable && file.waiting.length === 0) {
+      this.#start(op);
+      return;
+    }
+    file.waiting.push(op);
+    this.#openFor(file);
+  }
+
+  /** Opens for what waits, once nothing runs on a descriptor that does not do. */
+  #openFor(file: KnownFile): void {
+    if (file.opening || file.waiting.length === 0) return;
+    const writes = file.waiting.some((op) => op.kind === Kind.Write);
+    if (file.fd !== -1) {
+      if (!file.doomed && (!writes || file.writable)) {
+        this.#startWaiting(file);
+        return;
+      }
+      if (file.busy > 0) return;
+      this.#closeFd(file);
+    }
+    if (this.#open.size + this.#pendingOpens >= this.maxOpen) this.#evict();
+    file.opening = true;
+    this.#pendingOpens += 1;
+    const request = blank(writes ? FileOp.OpenWrite : FileOp.OpenRead, file.ref);
+    this.#thread.ask({ ...request, flag: file.inode !== 0 }, (why, r) => this.#opened(file, writes, why, r));
+  }
+
+  #opened(file: KnownFile, writable: boolean, why: IoFault | null, r: FileReply): void {
+    file.opening = false;
+    this.#pendingOpens -= 1;
+    if (why !== null && (why.code === 'EMFILE' || why.code === 'ENFILE') && this.#open.size > 0) {
+      // others of this process took the descriptors: give one up and try again
+      if (this.#evict()) {
+        this.#openFor(file);
+        return;
+      }
+    }
+    if (why !== null) {
+      const ops = file.waiting.splice(0);
+      for (const op of ops) op.sink.onFile(op.job, why, 0);
+      this.#settle(file);
+      return;
+    }
+    if (file.inode !== 0 && (file.inode !== r.c || file.device !== r.b)) {
+      close(r.a, () => {});
+      this.#failReplaced(file);
+      return;
+    }
+    file.fd = r.a;
+    file.device = r.b;
+    file.inode = r.c;
+    file.writable = writable;
+    file.lookedMs = performance.now();
+    this.#open.add(file);
+    this.#startWaiting(file);
+    this.#settle(file);
+  }
+
+  #failReplaced(file: KnownFile): void {
+    const path = [file.ref.root, ...file.ref.path].join('/');
+    const why = fault('ENOENT', `${path} was removed or replaced while in use`);
+    for (const op of file.waiting.splice(0)) op.sink.onFile(op.job, why, 0);
+    this.#settle(file);
+  }
+
+  #startWaiting(file: KnownFile): void {
+    const ops = file.waiting.splice(0);
+    for (let i = 0; i < ops.length; i++) {
+      const op = ops[i]!;
+      if (op.kind === Kind.Write && !file.writable) file.waiting.push(op);
+      else this.#start(op);
+    }
+    if (file.waiting.length > 0) this.#openFor(file);
+  }
+
+  #start(op: Op): void {
+    const file = op.file;
+    file.busy += 1;
+    this.#open.delete(file);
+    this.#open.add(file);
+    const now = performance.now();
+    if (now - file.lookedMs < LOOK_MS) {
+      this.#go(op);
+      return;
+    }
+    file.lookedMs = now;
+    fstat(file.fd, (error, stat) => {
+      if (error === null && stat.nlink > 0) {
+        this.#go(op);
+        return;
+      }
+      file.doomed = true;
+      const path = [file.ref.root, ...file.ref.path].join('/');
+      this.#finish(
+        op,
+        error ? faultOf(error, `use ${path}`) : fault('ENOENT', `${path} was removed or replaced while in use`),
+      );
+    });
+  }
+
+  #go(op: Op): void {
+    const file = op.file;
+    if (op.kind === Kind.Sync) {
+      const writes = file.writes;
+      fdatasync(file.fd, (error) => {
+        if (error === null && writes === file.writes) file.synced = true;
+        this.#finish(op, error ? this.#faultOf(error, 'sync', file) : null);
+      });
+      return;
+    }
+    const views = nextViews(op);
+    if (views.length === 0) {
+      // nothing to move; the answer still comes later
+      setImmediate(() => this.#finish(op, null));
+      return;
+    }
+    const moved = (error: Error | null, bytes: number): void => this.#moved(op, error, bytes);
+    if (op.kind === Kind.Read) readv(file.fd, views, op.offset + op.bytes, moved);
+    else writev(file.fd, views, op.offset + op.bytes, moved);
+  }
+
+  #moved(op: Op, error: Error | null, bytes: number): void {
+    if (error !== null) {
+      this.#finish(op, this.#faultOf(error, op.kind === Kind.Read ? 'read' : 'write', op.file));
+      return;
+    }
+    if (bytes === 0) {
+      const path = [op.file.ref.root, ...op.file.ref.path].join('/');
+      this.#finish(op, fault('EIO_SHORT', `${path} is shorter than it should be`));
+      return;
+    }
+    op.bytes += bytes;
+    for (let left = bytes; left > 0; ) {
+      const room = op.views[op.view]!.length - op.at;
+      if (left < room) {
+        op.at += left;
+        break;
+      }
+      left -= room;
+      op.view += 1;
+      op.at = 0;
+    }
+    while (op.view < op.views.length && op.views[op.view]!.length === 0) op.view += 1;
+    if (op.view === op.views.length) this.#finish(op, null);
+    else this.#go(op);
+  }
+
+  #finish(op: Op, why: IoFault | null): void {
+    this.#unbusy(op.file);
+    op.sink.onFile(op.job, why, op.bytes);
+  }
+
+  // ------------------------------------------------------------------------------------------------ descriptors
+
+  #file(ref: FileRef): KnownFile {
+    let file = this.#known.get(ref);
+    if (file === undefined) {
+      file = new KnownFile(ref);
+      this.#known.set(ref, file);
+    }
+    return file;
+  }
+
+  #unbusy(file: KnownFile): void {
+    file.busy -= 1;
+    if (file.busy === 0) this.#settle(file);
+  }
+
+  /** After a change: closes, reopens, tells those who wait, forgets. */
+  #settle(file: KnownFile): void {
+    if (file.busy > 0) return;
+    if (file.doomed && file.fd !== -1) this.#closeFd(file);
+    if (file.waiting.length > 0) this.#openFor(file);
+    if (!file.idle) return;
+    for (const call of file.whenIdle.splice(0)) call();
+  }
+
+  #closeFd(file: KnownFile): void {
+    const fd = file.fd;
+    file.fd = -1;
+    file.doomed = false;
+    this.#open.delete(file);
+    close(fd, () => {});
+  }
+
+  /** Closes the least recently used file that nobody uses. */
+  #evict(): boolean {
+    for (const file of this.#open) {
+      if (file.busy > 0) continue;
+      this.#closeFd(file);
+      return true;
+    }
+    return false;
+  }
+
+  #forget(file: KnownFile): void {
+    file.inode = 0;
+    file.device = 0;
+    if (file.fd === -1) return;
+    if (file.busy > 0) file.doomed = true;
+    else this.#closeFd(file);
+  }
+
+  /** Closes and forgets these files once they are idle, then calls. */
+  #release(refs: readonly FileRef[], done: (() => void) | null): void {
+    let waiting = 1;
+    const one = (): void => {
+      waiting -= 1;
+      if (waiting === 0) done?.();
+    };
+    for (const ref of refs) {
+      const file = this.#known.get(ref);
+      if (file === undefined) continue;
+      this.#forget(file);
+      const drop = (): void => {
+        if (this.#known.get(ref) === file && file.fd === -1) this.#known.delete(ref);
+        one();
+      };
+      waiting += 1;
+      if (file.idle) drop();
+      else file.whenIdle.push(drop);
+    }
+    one();
+  }
+
+  #byRoot(
+    files: readonly FileRef[],
+    op: number,
+    target: readonly string[] | null,
+    done: (why: IoFault | null, count: number) => void,
+  ): void {
+    const roots = new Map<string, (readonly string[])[]>();
+    for (const file of files) {
+      const paths = roots.get(file.root);
+      if (paths === undefined) roots.set(file.root, [file.path]);
+      else paths.push(file.path);
+    }
+    let waiting = roots.size;
+    let total = 0;
+    let first: IoFault | null = null;
+    if (waiting === 0) setImmediate(() => done(null, 0));
+    for (const [root, paths] of roots) {
+      const request = blank(op, { root, path: [], executable: false });
+      this.#thread.ask({ ...request, paths, target }, (why, r) => {
+        first ??= why;
+        total += r.a;
+        waiting -= 1;
+        if (waiting === 0) done(first, total);
+      });
+    }
+  }
+
+  #faultOf(error: unknown, verb: string, file: KnownFile): IoFault {
+    return faultOf(error, `${verb} ${[file.ref.root, ...file.ref.path].join('/')}`);
+  }
+
+  /** Full preallocation: zeros from `from` to `size`, 1 MiB at a time, each through a write of its own. */
+  #zeros(job: number, file: FileRef, before: number, from: number, size: number, sink: FileSink): void {
+    const length = Math.min(ZERO_BYTES, size - from);
+    if (length <= 0) {
+      setImmediate(() => sink.onFile(job, null, before));
+      return;
+    }
+    const known = this.#file(file);
+    known.smallUses = SMALL_USES;
+    this.write(job, file, from, [zeros().subarray(0, length)], {
+      onFile: (_job, why) => {
+        if (why !== null) sink.onFile(job, why, before);
+        else if (known !== this.#known.get(file)) {
+          sink.onFile(job, fault('ECANCELED', `gave up filling ${[file.root, ...file.path].join('/')}`), before);
+        } else this.#zeros(job, file, before, from + length, size, sink);
+      },
+    });
+  }
+}
+
+let zeroBytes: Uint8Array | null = null;
+
+function zeros(): Uint8Array {
+  zeroBytes ??= new Uint8Array(ZERO_BYTES);
+  return zeroBytes;
+}
+
+/** What is left of an operation, at most MAX_VIEWS views. */
+function nextViews(op: Op): readonly Uint8Array[] {
+  if (op.view === 0 && op.at === 0 && op.views.length <= MAX_VIEWS) return op.views;
+  const views = op.views.slice(op.view, op.view + MAX_VIEWS);
+  if (op.at > 0) views[0] = views[0]!.subarray(op.at);
+  return views;
+}
+
+function blank(op: number, file: FileRef): FileRequest {
+  return {
+    id: 0,
+    op,
+    root: file.root,
+    path: file.path,
+    flag: false,
+    executable: file.executable,
+    offset: 0,
+    spans: null,
+    paths: null,
+    target: null,
+  };
+}
+
+/** Syncs files a few at a time, then their folders: a new name is durable only when its folder is. */
+class SyncJob implements FileSink {
+  readonly #files: HostFiles;
+  readonly #job: number;
+  readonly #refs: readonly FileRef[];
+  readonly #sink: FileSink;
+  #next = 0;
+  #running = 0;
+  #synced = 0;
+  #fault: IoFault | null = null;
+
+  constructor(files: HostFiles, job: number, refs: readonly FileRef[], sink: FileSink) {
+    this.#files = files;
+    this.#job = job;
+    this.#refs = refs;
+    this.#sink = sink;
+  }
+
+  start(): void {
+    while (this.#running < SYNC_AT_ONCE && this.#next < this.#refs.length) {
+      this.#running += 1;
+      this.#files.syncOne(0, this.#refs[this.#next++]!, this);
+    }
+    if (this.#running > 0) return;
+    this.#files.syncFolders(this.#refs, (why) => this.#sink.onFile(this.#job, this.#fault ?? why, this.#synced));
+  }
+
+  onFile(_job: number, why: IoFault | null): void {
+    this.#running -= 1;
+    if (why === null) this.#synced += 1;
+    else if (why.code !== 'ENOENT') this.#fault ??= why;
+    this.start();
+  }
+}
+
+type Answered = (why: IoFault | null, reply: FileReply) => void;
+
+const NO_REPLY: FileReply = { id: 0, code: '', message: '', a: 0, b: 0, c: 0, d: 0, e: 0 };
+
+/** The file thread, seen from the network thread: requests of one turn go in one message. */
+class FileThreadLink {
+  readonly #memory: SharedArrayBuffer;
+  #worker: Worker | null = null;
+  #batch: FileRequest[] = [];
+  #nextId = 1;
+  readonly #asked = new Map<number, Answered | null>();
+
+  constructor(memory: SharedArrayBuffer) {
+    this.#memory = memory;
+  }
+
+  ask(request: FileRequest, done: Answered | null): void {
+    const id = this.#nextId++;
+    if (this.#batch.length === 0) process.nextTick(() => this.#post());
+    this.#batch.push({ ...request, id });
+    this.#asked.set(id, done);
+  }
+
+  close(done: () => void): void {
+    const worker = this.#worker;
+    this.#worker = null;
+    if (worker === null) setImmediate(done);
+    else void worker.terminate().then(done);
+  }
+
+  #post(): void {
+    const batch = this.#batch;
+    this.#batch = [];
+    this.#worker ??= this.#launch();
+    this.#worker.ref();
+    this.#worker.postMessage(batch);
+  }
+
+  #launch(): Worker {
+    const data: FileWorkerData = { memory: this.#memory };
+    const worker = new Worker(new URL('./file-worker.js', import.meta.url), {
+      workerData: data,
+      env: SHARE_ENV,
+      execArgv: [],
+      // descriptors opened there are used and closed here
+      trackUnmanagedFds: false,
+      resourceLimits: { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 4, stackSizeMb: 1 },
+    });
+    worker.on('message', (replies: readonly FileReply[]) => {
+      for (let i = 0; i < replies.length; i++) this.#answer(replies[i]!);
+      if (this.#asked.size === 0) worker.unref();
+    });
+    worker.on('error', (error) => this.#died(worker, error));
+    worker.on('exit', () => this.#died(worker, null));
+    return worker;
+  }
+
+  #answer(reply: FileReply): void {
+    const done = this.#asked.get(reply.id);
+    this.#asked.delete(reply.id);
+    done?.(reply.code === '' ? null : fault(reply.code, reply.message), reply);
+  }
+
+  #died(worker: Worker, error: Error | null): void {
+    if (this.#worker === worker) this.#worker = null;
+    const asked = [...this.#asked.values()];
+    this.#asked.clear();
+    const why = fault('EWORKER', `the file thread ended: ${error?.message ?? 'no reason given'}`);
+    for (const done of asked) done?.(why, NO_REPLY);
+  }
+}
+
+/** A quarter of the descriptors this process may have beyond its own, at most 256. */
+export function openLimit(): number {
+  let limit = 1024;
+  try {
+    const text = readFileSync('/proc/self/limits', 'latin1');
+    const soft = /^Max open files\s+(\d+)/m.exec(text)?.[1];
+    if (soft !== undefined) limit = Number(soft);
+  } catch {
+    // no /proc: the usual default
+  }
+  return Math.max(4, Math.min(256, Math.floor((limit - 32) / 4)));
+}
