@@ -99,19 +99,17 @@ export function planTorrent(spec: TorrentSpec): TorrentPlan {
   const files: PlannedFile[] = [];
   const v2Files: number[] = [];
   let offset = 0;
-  let lastWithBytes = -1;
   for (const source of order) {
     const { path, length } = spec.files[source]!;
     if (length > 0 && spec.format !== 'v1') {
       const gap = (pieceLength - (offset % pieceLength)) % pieceLength;
-      // the pad stands right behind the file it fills up, ahead of empty files in between
-      if (gap > 0 && spec.format === 'hybrid') files.splice(lastWithBytes + 1, 0, pad(offset, gap));
+      // in a v2 torrent the gap is always 0 here
+      if (gap > 0) files.push(pad(offset, gap));
       offset += gap;
       v2Files.push(files.length);
-      lastWithBytes = files.length;
     }
-    files.push({ source, path, length, offset, pad: false });
-    offset += length;
+    files.push({ source, path: spec.single ? [spec.name] : path, length, offset, pad: false });
+    offset += spec.format === 'v2' ? Math.ceil(length / pieceLength) * pieceLength : length;
   }
   return {
     spec,

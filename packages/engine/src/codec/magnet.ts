@@ -176,6 +176,6 @@ function percentDecode(text: string): string {
 }
 
 function percentEncode(text: string): string {
-  // a lone surrogate, which encodeURIComponent throws at, goes out as U+FFFD
-  return encodeURIComponent(text.toWellFormed());
+  // by way of UTF-8, so that a lone surrogate, which encodeURIComponent throws at, goes out as U+FFFD
+  return encodeURIComponent(utf8Decode(utf8Encode(text)));
 }

@@ -1,10 +1,10 @@
 /**
  * Peer ids: making our own and reading others' (BEP 20). Ours is Azureus style, `-SL0100-` and 12 random bytes.
  *
- * The letters are "SL". In the lists of BEP 20, libtorrent (identify_client), Transmission (clients.cc), BiglyBT and
- * webtorrent's bittorrent-peerid no client has them, while the near ones are taken: SB Swiftbit, SD and SK Xunlei and
- * Spark, SG GS Torrent, SM SoMud, SN ShareNet, SO, SP BitSpirit, SS SwarmScope, ST SymTorrent, SZ Shareaza, S~ Shareaza
- * beta. Trackers keep lists by these letters, so they never change.
+ * The letters are "SL". No client has them in the lists of BEP 20, libtorrent (identify_client), Transmission
+ * (clients.cc) and webtorrent (bittorrent-peerid), while the near ones are taken: SB Swiftbit, SD Xunlei, SG GS Torrent,
+ * SK Spark, SM SoMud, SN ShareNet, SP BitSpirit, SS SwarmScope, ST SymTorrent, SZ and S~ Shareaza. Trackers keep lists
+ * by these letters, so they never change.
  */
 
 import { latin1, utf8Encode } from '../base/bytes.ts';
@@ -29,7 +29,7 @@ export function makePeerId(random: Rng | { fill(target: Uint8Array): void }): Ui
 export function clientName(peerId: Uint8Array): string {
   const id = latin1(peerId.subarray(0, PEER_ID_BYTES));
   if (id.length === PEER_ID_BYTES) {
-    const known = azureus(id) ?? special(id) ?? mainline(id) ?? shadow(id);
+    const known = special(id) ?? azureus(id) ?? mainline(id) ?? shadow(id);
     if (known !== null) return known;
   }
   let start = '';
@@ -58,7 +58,7 @@ function azureus(id: string): string | null {
   if (code === 'UT' || code === 'UM' || code === 'UW' || code === 'UE' || code === 'BT') {
     return `${name} ${dotted(version, 3)}`;
   }
-  if (code === 'lt' && id[7] === '-') return `${name} ${dotted(version, 4)}`;
+  if (code === 'DE') return `${name} ${dotted(version, 3)}`;
   return /^[0-9A-Za-z.-]{4}$/.test(version) ? `${name} ${dotted(version, 4)}` : name;
 }
 
@@ -84,19 +84,20 @@ function webtorrentVersion(v: string): string {
   return /^\d{4}$/.test(v) ? `${Number(v.slice(0, 2))}.${Number(v.slice(2))}` : v;
 }
 
-/** Ids that follow no common scheme, by how they begin or what stands at a place. */
+/** Ids that follow no common scheme. */
 function special(id: string): string | null {
-  for (const [at, text, name] of SPECIAL) if (id.startsWith(text, at)) return name;
-  if (id.startsWith('OP') && /^\d{4}/.test(id.slice(2))) return `Opera ${id.slice(2, 6)}`;
-  if (id.startsWith('exbc') || id.startsWith('FUTB') || id.startsWith('xUTB')) {
+  for (const [text, name] of SPECIAL) if (id.startsWith(text)) return name;
+  const aria = /^A2-(\d{1,2})-(\d{1,3})-(\d{1,2})-/.exec(id);
+  if (aria !== null) return `aria2 ${aria[1]}.${aria[2]}.${aria[3]}`;
+  if (/^TIX\d{4}/.test(id)) return `Tixati ${Number(id.slice(3, 5))}.${id.slice(5, 7)}`;
+  if (/^OP\d{4}/.test(id)) return `Opera ${id.slice(2, 6)}`;
+  if (/^(?:exbc|FUTB|xUTB)/.test(id)) {
     const name = id.startsWith('LORD', 6) ? 'BitLord' : 'BitComet';
     return `${name} ${id.charCodeAt(4)}.${String(id.charCodeAt(5)).padStart(2, '0')}`;
   }
-  if (id.startsWith('XBT') && /^\d{3}/.test(id.slice(3))) return `XBT Client ${id[3]}.${id[4]}.${id[5]}`;
+  if (/^XBT\d{3}/.test(id)) return `XBT Client ${id[3]}.${id[4]}.${id[5]}`;
   if (id.startsWith('-ML')) return `MLdonkey ${id.slice(3, 8).replace(/[^0-9.]+$/, '')}`;
-  if (id.startsWith('-BOW')) return `Bits on Wheels ${id.slice(4, 7)}`;
-  if (id.startsWith('-FG') && /^\d{4}/.test(id.slice(3))) return `FlashGet ${dotted(id.slice(3, 7), 4)}`;
-  if (id.startsWith('346-')) return 'TorrentTopia';
+  if (id.startsWith('\0') && id.startsWith('BS', 2)) return `BitSpirit ${Math.max(1, id.charCodeAt(1))}`;
   return null;
 }
 
@@ -134,7 +135,7 @@ const AZUREUS: ReadonlyMap<string, string> = new Map([
   ['BF', 'BitFlu'],
   ['BG', 'BTG'],
   ['BI', 'BiglyBT'],
-  ['BL', 'BitCometLite'],
+  ['BL', 'BitLord'],
   ['BM', 'BitMagnet'],
   ['BN', 'Baidu Netdisk'],
   ['BP', 'BitTorrent Pro'],
@@ -152,6 +153,7 @@ const AZUREUS: ReadonlyMap<string, string> = new Map([
   ['ES', 'Electric Sheep'],
   ['FC', 'FileCroc'],
   ['FD', 'Free Download Manager'],
+  ['FG', 'FlashGet'],
   ['FL', 'Folx'],
   ['FT', 'FoxTorrent'],
   ['FW', 'FrostWire'],
@@ -195,8 +197,9 @@ const AZUREUS: ReadonlyMap<string, string> = new Map([
   ['RT', 'Retriever'],
   ['RZ', 'RezTorrent'],
   ['SB', 'Swiftbit'],
-  ['SD', 'Thunder'],
+  ['SD', 'Xunlei'],
   ['SG', 'GS Torrent'],
+  ['SK', 'Spark'],
   ['SL', 'Shoal'],
   ['SM', 'SoMud'],
   ['SN', 'ShareNet'],
@@ -248,25 +251,28 @@ const SHADOW: ReadonlyMap<string, string> = new Map([
   ['U', 'UPnP NAT BitTorrent'],
 ]);
 
-const SPECIAL: readonly (readonly [number, string, string])[] = [
-  [0, 'A2-1-', 'aria2 1'],
-  [0, '-aria2-', 'aria2'],
-  [0, '-G3', 'G3 Torrent'],
-  [0, 'DNA', 'BitTorrent DNA'],
-  [0, 'Plus', 'Plus! 2'],
-  [0, 'turbobt', 'TurboBT'],
-  [0, 'btpd', 'BitTorrent Protocol Daemon'],
-  [0, 'LIME', 'LimeWire'],
-  [0, 'Pando', 'Pando'],
-  [0, 'BLZ', 'Blizzard Downloader'],
-  [0, 'a00---0', 'Swarmy'],
-  [0, 'a02---0', 'Swarmy'],
-  [0, 'T00---0', 'Teeweety'],
-  [0, '10-------', 'JVtorrent'],
-  [0, 'Mbrst', 'burst!'],
-  [0, 'AZ2500BT', 'BitTyrant'],
-  [0, '-Qt-', 'Qt'],
-  [0, 'eX', 'eXeem'],
-  [2, 'BS', 'BitSpirit'],
-  [2, 'RS', 'Rufus'],
+const SPECIAL: readonly (readonly [string, string])[] = [
+  ['-BOW', 'Bits on Wheels'],
+  ['-G3', 'G3 Torrent'],
+  ['-Qt-', 'Qt'],
+  ['-WS', 'HTTP seed'],
+  ['-aria2-', 'aria2'],
+  ['10-------', 'JVtorrent'],
+  ['346-', 'TorrentTopia'],
+  ['AZ2500BT', 'BitTyrant'],
+  ['BLZ', 'Blizzard Downloader'],
+  ['DNA', 'BitTorrent DNA'],
+  ['LIME', 'LimeWire'],
+  ['Mbrst', 'burst!'],
+  ['Pando', 'Pando'],
+  ['Plus', 'BitTorrent Plus!'],
+  ['QVOD', 'QVOD'],
+  ['S3-', 'Amazon S3'],
+  ['T00---0', 'Teeweety'],
+  ['a00---0', 'Swarmy'],
+  ['a02---0', 'Swarmy'],
+  ['btpd', 'BitTorrent Protocol Daemon'],
+  ['eX', 'eXeem'],
+  ['martini', 'Martini Man'],
+  ['turbobt', 'TurboBT'],
 ];
