@@ -17,13 +17,14 @@
  */
 
 import { assert } from '../base/assert.ts';
+import { PeerFault } from '../base/errors.ts';
 import { formatIp, isUsablePeerAddress, parseIp } from '../base/ip.ts';
 import type { Endpoint } from '../base/ports.ts';
 import type { Rng } from '../base/random.ts';
 import { peerPriority } from './peer-priority.ts';
 
 /** Where an address came from; flags. */
-export const PeerSource = {
+export const CandidateSource = {
   Tracker: 1,
   Magnet: 2,
   Manual: 4,
@@ -33,20 +34,7 @@ export const PeerSource = {
   Lsd: 64,
   Resume: 128,
 } as const;
-export type PeerSource = (typeof PeerSource)[keyof typeof PeerSource];
-
-/** Why a connection is over. */
-export const DropReason = {
-  /** It ended, or broke, without our doing. */
-  Ended: 0,
-  /** Neither side wants anything of the other. */
-  Useless: 1,
-  /** It broke the protocol or timed out. */
-  Fault: 2,
-  /** We stopped or made room. */
-  Ours: 3,
-} as const;
-export type DropReason = (typeof DropReason)[keyof typeof DropReason];
+export type CandidateSource = (typeof CandidateSource)[keyof typeof CandidateSource];
 
 const MAX_CANDIDATES = 3000;
 const MAX_BANS = 4096;
@@ -73,7 +61,7 @@ const CONNECTED = 3;
 const PROVEN = 16;
 const STATE = 3;
 
-const BY_PERSON = PeerSource.Manual | PeerSource.Magnet;
+const BY_PERSON = CandidateSource.Manual | CandidateSource.Magnet;
 /** Unit of the times kept. */
 const TICK_MS = 100;
 
@@ -128,22 +116,22 @@ export class PeerBook {
    * An address was heard of. `ip`: text, or 4 or 16 bytes (borrowed). True: it is new here. False: known already (its
    * sources are joined), unusable, banned, our own, or worse than all of a full book.
    */
-  add(ip: string | Uint8Array, port: number, source: PeerSource): boolean {
+  add(ip: string | Uint8Array, port: number, source: CandidateSource): boolean {
     const bytes = typeof ip === 'string' ? parseIp(ip) : ip;
     if (bytes === null || !Number.isInteger(port) || !isUsablePeerAddress(bytes, port)) return false;
     this.#setKey(bytes);
     const known = this.#find(port);
     if (known >= 0) {
       this.#sources[known]! |= source;
-      if (source === PeerSource.Manual && (this.#state[known]! & STATE) === IDLE) {
+      if (source === CandidateSource.Manual && (this.#state[known]! & STATE) === IDLE) {
         this.#failures[known] = 0;
         this.#time[known] = 0;
         this.#quietUntil = 0;
       }
       return false;
     }
-    if (this.#bans.size > 0 && this.isBanned(formatIp(bytes), this.#now)) return false;
-    if (this.#own.size > 0 && this.#own.has(ownKey(formatIp(bytes), port))) return false;
+    if (this.#bans.size > 0 && this.isBanned(bytes, this.#now)) return false;
+    if (this.#own.size > 0 && this.#own.has(ownKey(canonical(bytes), port))) return false;
     const priority = this.#priorityOf(bytes, port);
     if (this.count === this.#limit && !this.#makeRoom(source, priority)) return false;
     this.#insert(port, source, priority);
@@ -151,7 +139,7 @@ export class PeerBook {
   }
 
   /** Compact addresses (BEP 23, 7): 4 or 16 bytes and a port each; a rest is ignored. Returns how many were new. */
-  addCompact(bytes: Uint8Array, ipBytes: 4 | 16, source: PeerSource): number {
+  addCompact(bytes: Uint8Array, ipBytes: 4 | 16, source: CandidateSource): number {
     let added = 0;
     for (let at = 0; at + ipBytes + 2 <= bytes.length; at += ipBytes + 2) {
       const port = (bytes[at + ipBytes]! << 8) | bytes[at + ipBytes + 1]!;
@@ -164,10 +152,10 @@ export class PeerBook {
   addOwn(ip: string, port: number): void {
     const bytes = parseIp(ip);
     if (bytes === null) return;
-    this.#own.add(ownKey(formatIp(bytes), port));
+    this.#own.add(ownKey(canonical(bytes), port));
     if (this.#own.size > MAX_OWN) for (const oldest of this.#own) if (this.#own.delete(oldest)) break;
     const index = this.find(ip, port);
-    if (index >= 0 && (this.#state[index]! & STATE) === IDLE) this.#drop(index);
+    if (index >= 0 && (this.#state[index]! & STATE) === IDLE) this.#remove(index);
   }
 
   /** How the world sees us, for the order of BEP 40. Not `null`: priorities are computed anew. */
@@ -237,42 +225,52 @@ export class PeerBook {
     this.#back(index, now, true, 0);
   }
 
-  /** A connected one is gone. The index is not to be used after it. */
-  disconnected(index: number, now: number, reason: DropReason): void {
+  /** A connected one is gone, and why. The index is not to be used after it. */
+  disconnected(index: number, now: number, fault: PeerFault): void {
     assert((this.#state[index]! & STATE) === CONNECTED, 'disconnected without having been connected');
     this.connectedCount--;
-    const lastedMs = now - this.#time[index]! * TICK_MS;
-    if (reason === DropReason.Ours) this.#back(index, now, false, 0);
-    else if (reason === DropReason.Useless) this.#back(index, now, false, USELESS_MS);
-    else if (reason === DropReason.Fault || lastedMs < GOOD_MS) this.#back(index, now, true, 0);
-    else {
+    const long = now - this.#time[index]! * TICK_MS >= GOOD_MS;
+    if (fault === PeerFault.Evicted) this.#back(index, now, false, 0);
+    else if (fault === PeerFault.Redundant) this.#back(index, now, false, USELESS_MS);
+    else if (long && (fault === PeerFault.Closed || fault === PeerFault.Timeout)) {
       this.#failures[index] = 0;
       this.#back(index, now, false, RECONNECT_MS);
-    }
+    } else this.#back(index, now, true, 0);
+  }
+
+  /** A dialed candidate turned out to be ourselves: dropped, and refused from now on. */
+  drop(index: number): void {
+    const state = this.#state[index]! & STATE;
+    assert(state !== FREE, 'drop of a candidate that is not there');
+    if (state === DIALING) this.dialingCount--;
+    if (state === CONNECTED) this.connectedCount--;
+    const { ip, port } = this.endpoint(index);
+    this.#remove(index);
+    this.addOwn(ip, port);
   }
 
   // ------------------------------------------------------------------------------------------------------------ bans
 
   /** Bans an address, whatever the port; idle candidates there are dropped, connected ones are for the caller to close. */
-  ban(ip: string, now: number, forMs: number = BAN_MS): void {
-    const bytes = parseIp(ip);
+  ban(ip: string | Uint8Array, now: number, forMs: number = BAN_MS): void {
+    const bytes = typeof ip === 'string' ? parseIp(ip) : ip;
     if (bytes === null) return;
-    const text = formatIp(bytes);
+    this.#setKey(bytes);
+    for (let i = 0; i < this.#capacity; i++) {
+      if ((this.#state[i]! & STATE) === IDLE && this.#sameIp(i)) this.#remove(i);
+    }
+    const text = canonical(bytes);
     this.#now = now;
     this.#bans.delete(text);
     this.#bans.set(text, now + forMs);
     if (this.#bans.size > MAX_BANS) for (const oldest of this.#bans.keys()) if (this.#bans.delete(oldest)) break;
-    this.#setKey(bytes);
-    for (let i = 0; i < this.#capacity; i++) {
-      if ((this.#state[i]! & STATE) === IDLE && this.#sameIp(i)) this.#drop(i);
-    }
   }
 
-  unban(ip: string): void {
+  unban(ip: string | Uint8Array): void {
     this.#bans.delete(canonical(ip));
   }
 
-  isBanned(ip: string, now: number): boolean {
+  isBanned(ip: string | Uint8Array, now: number): boolean {
     if (this.#bans.size === 0) return false;
     const text = canonical(ip);
     const until = this.#bans.get(text);
@@ -365,7 +363,7 @@ export class PeerBook {
     this.#quietUntil = 0;
     if (this.#bans.size === 0 && this.#own.size === 0) return;
     const { ip, port } = this.endpoint(index);
-    if (this.isBanned(ip, now) || this.#own.has(ownKey(ip, port))) this.#drop(index);
+    if (this.isBanned(ip, now) || this.#own.has(ownKey(ip, port))) this.#remove(index);
   }
 
   #priorityOf(ip: Uint8Array, port: number): number {
@@ -388,7 +386,7 @@ export class PeerBook {
     if (worst === -1 || worstScore <= (own * 8 + sourceRank(source)) * 0x100000000 + (0xffffffff - priority))
       return false;
     const kept = this.#key.slice();
-    this.#drop(worst);
+    this.#remove(worst);
     this.#key.set(kept);
     return true;
   }
@@ -455,7 +453,7 @@ export class PeerBook {
     this.#heads[hash] = index;
   }
 
-  #drop(index: number): void {
+  #remove(index: number): void {
     const hash = this.#hash(this.#ip, index * 16, this.#port[index]!);
     let at = this.#heads[hash]!;
     if (at === index) this.#heads[hash] = this.#chain[index]!;
@@ -490,15 +488,16 @@ export class PeerBook {
 
 /** Lower is better: a source that cannot be filled by strangers, then one that names live peers. */
 function sourceRank(sources: number): number {
-  if ((sources & (PeerSource.Tracker | BY_PERSON)) !== 0) return 0;
-  if ((sources & (PeerSource.Resume | PeerSource.Lsd)) !== 0) return 1;
-  if ((sources & PeerSource.Incoming) !== 0) return 2;
-  return (sources & PeerSource.Dht) !== 0 ? 3 : 4;
+  if ((sources & (CandidateSource.Tracker | BY_PERSON)) !== 0) return 0;
+  if ((sources & (CandidateSource.Resume | CandidateSource.Lsd)) !== 0) return 1;
+  if ((sources & CandidateSource.Incoming) !== 0) return 2;
+  return (sources & CandidateSource.Dht) !== 0 ? 3 : 4;
 }
 
-function canonical(ip: string): string {
-  const bytes = parseIp(ip);
-  return bytes === null ? ip : formatIp(bytes);
+/** Text that is equal for equal addresses; v4-mapped ones become v4. */
+function canonical(ip: string | Uint8Array): string {
+  const bytes = parseIp(typeof ip === 'string' ? ip : formatIp(ip));
+  return bytes === null ? String(ip) : formatIp(bytes);
 }
 
 function ownKey(ip: string, port: number): string {
