@@ -4,22 +4,24 @@
  */
 
 import { type Dirent, promises as fs } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { ShoalError } from '../base/errors.ts';
 import type { Metainfo } from '../codec/metainfo.ts';
 import { errorCode } from './fault.ts';
 
 export interface WalkedFile {
-  /** Components below `folder`; the first is the walked file or folder itself. */
+  /** Below the walked folder; [its name] when a file by itself was walked. */
   readonly path: readonly string[];
   readonly length: number;
   readonly executable: boolean;
+  /** Where a link points, as `path`; null for a regular file. */
+  readonly symlink: readonly string[] | null;
 }
 
 export interface WalkedContent {
-  /** Absolute, without links. */
-  readonly folder: string;
-  /** Of the walked file or folder, in `folder`. */
+  /** Absolute, without links: what `path` of each file is relative to. */
+  readonly root: string;
+  /** Of the walked file or folder. */
   readonly name: string;
   /** A file by itself rather than a folder. */
   readonly single: boolean;
@@ -28,20 +30,18 @@ export interface WalkedContent {
 }
 
 /**
- * Everything regular under `path`. Links to files are followed, links to folders are not (they could lead round in
- * circles) and are an error, as is anything that cannot go into a torrent: nothing is left out silently.
+ * Everything under `path`. A link that stays inside is kept as one (BEP 47). One that leads outside is an error, as is
+ * anything else that cannot go into a torrent: nothing is left out silently.
  */
 export async function walkContent(path: string): Promise<WalkedContent> {
   const top = await attempt(fs.realpath(path), path);
   const stat = await attempt(fs.stat(top), path);
-  const folder = dirname(top);
   const name = basename(top);
   if (name === '') throw new ShoalError('bad-option', `${path}: a whole file system cannot be a torrent`);
-  const files: WalkedFile[] = [];
-  if (stat.isDirectory()) await walkFolder(top, [name], files, 0);
-  else if (stat.isFile()) files.push({ path: [name], length: stat.size, executable: (stat.mode & 0o100) !== 0 });
-  else throw new ShoalError('bad-option', `${path}: is neither a file nor a folder`);
-  return { folder, name, single: !stat.isDirectory(), files };
+  if (stat.isDirectory()) return { root: top, name, single: false, files: await new Walk(top).all() };
+  if (!stat.isFile()) throw new ShoalError('bad-option', `${path}: is neither a file nor a folder`);
+  const file = { path: [name], length: stat.size, executable: isExecutable(stat), symlink: null };
+  return { root: dirname(top), name, single: true, files: [file] };
 }
 
 /** Deeper than any path a torrent may hold. */
@@ -49,30 +49,58 @@ const MAX_DEPTH = 100;
 /** Files looked at together; more would only fill the thread pool's queue. */
 const STAT_BATCH = 64;
 
-async function walkFolder(folder: string, path: readonly string[], files: WalkedFile[], depth: number): Promise<void> {
-  if (depth > MAX_DEPTH) throw new ShoalError('bad-option', `${folder}: folders lie too deep for a torrent`);
-  const entries = await attempt(fs.readdir(folder, { withFileTypes: true }), folder);
-  entries.sort(byNameBytes);
-  for (let from = 0; from < entries.length; from += STAT_BATCH) {
-    const batch = entries.slice(from, from + STAT_BATCH);
-    const stats = await Promise.all(
-      batch.map(async (entry) =>
-        entry.isDirectory() ? null : await attempt(fs.stat(join(folder, entry.name)), join(folder, entry.name)),
-      ),
-    );
-    for (let i = 0; i < batch.length; i++) {
-      const { name } = batch[i]!;
-      const where = join(folder, name);
-      const stat = stats[i];
-      if (name.includes('\ufffd')) throw new ShoalError('bad-option', `${where}: the name is not UTF-8`);
-      if (stat === null || stat === undefined) await walkFolder(where, [...path, name], files, depth + 1);
-      else if (stat.isFile()) {
-        files.push({ path: [...path, name], length: stat.size, executable: (stat.mode & 0o100) !== 0 });
-      } else if (stat.isDirectory())
-        throw new ShoalError('bad-option', `${where}: is a link to a folder; links are not followed`);
-      else throw new ShoalError('bad-option', `${where}: is neither a file nor a folder`);
+class Walk {
+  readonly #root: string;
+  readonly #files: WalkedFile[] = [];
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  async all(): Promise<readonly WalkedFile[]> {
+    await this.#folder([]);
+    return this.#files;
+  }
+
+  async #folder(path: readonly string[]): Promise<void> {
+    const folder = join(this.#root, ...path);
+    if (path.length > MAX_DEPTH) throw new ShoalError('bad-option', `${folder}: folders lie too deep for a torrent`);
+    const entries = await attempt(fs.readdir(folder, { withFileTypes: true }), folder);
+    entries.sort(byNameBytes);
+    for (let from = 0; from < entries.length; from += STAT_BATCH) {
+      const batch = entries.slice(from, from + STAT_BATCH);
+      const found = await Promise.all(batch.map((entry) => this.#look(entry, [...path, entry.name])));
+      for (let i = 0; i < batch.length; i++) {
+        const file = found[i];
+        if (file === null || file === undefined) await this.#folder([...path, batch[i]!.name]);
+        else this.#files.push(file);
+      }
     }
   }
+
+  /** Null: a folder. */
+  async #look(entry: Dirent, path: readonly string[]): Promise<WalkedFile | null> {
+    const where = join(this.#root, ...path);
+    if (entry.name.includes('\ufffd')) throw new ShoalError('bad-option', `${where}: the name is not UTF-8`);
+    if (entry.isDirectory()) return null;
+    if (entry.isSymbolicLink()) return { path, length: 0, executable: false, symlink: await this.#target(where) };
+    const stat = await attempt(fs.lstat(where), where);
+    if (!stat.isFile()) throw new ShoalError('bad-option', `${where}: is neither a file nor a folder`);
+    return { path, length: stat.size, executable: isExecutable(stat), symlink: null };
+  }
+
+  async #target(link: string): Promise<readonly string[]> {
+    const target = resolve(dirname(link), await attempt(fs.readlink(link), link));
+    const path = relative(this.#root, target).split(sep);
+    if (path[0] === '' || path[0] === '..' || isAbsolute(relative(this.#root, target))) {
+      throw new ShoalError('bad-option', `${link}: is a link that leads out of the folder`);
+    }
+    return path;
+  }
+}
+
+function isExecutable(stat: { readonly mode: number }): boolean {
+  return (stat.mode & 0o100) !== 0;
 }
 
 function byNameBytes(a: Dirent, b: Dirent): number {
