@@ -333,10 +333,15 @@ describe('breaches', () => {
 
   it('hold no memory for a length that is only announced', () => {
     const { conversation } = greeted(FAST, -1);
-    conversation.receive(2, concat([words(MAX_MESSAGE_BYTES), Uint8Array.of(20, 0), new Uint8Array(100)]));
+    conversation.receive(
+      2,
+      concat([words(MAX_MESSAGE_BYTES), Uint8Array.of(20, 1), ascii('d8:msg_typei9e5:piecei3ee')]),
+    );
     expect(conversation.heldBytes).toBeLessThanOrEqual(256);
     conversation.receive(2, concat([new Uint8Array(1000)]));
     expect(conversation.heldBytes).toBeLessThanOrEqual(4096);
+    conversation.receive(2, new Uint8Array(MAX_MESSAGE_BYTES));
+    expect(conversation.heldBytes).toBeLessThanOrEqual(1024);
     conversation.close();
     expect(conversation.heldBytes).toBe(0);
   });
@@ -391,11 +396,12 @@ describe('closing', () => {
   });
 
   it('a reader that stands still is a fault, not a heap', () => {
-    const { sink, conversation: c } = greeted();
+    const { sink, conversation: c, slots } = greeted();
     for (let i = 0; i < 200_000; i++) c.have(i);
     expect(c.overflowed).toBe(true);
     expect(c.queuedBytes).toBeLessThanOrEqual(1 << 20);
-    c.receive(2, words(0));
-    expect(sink.log).toEqual([`fault ${PeerFault.StalledReader}`]);
+    c.receive(2, concat([HAVE_NONE, words(10009), Uint8Array.of(7), words(1, 0), new Uint8Array(5)]));
+    expect(sink.log).toEqual(['haveNone', 'head 1 0 10000', 'abort', `fault ${PeerFault.StalledReader}`]);
+    expect(slots.freeCount).toBe(slots.count);
   });
 });

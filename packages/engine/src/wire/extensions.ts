@@ -143,8 +143,7 @@ function within(value: number | null, max: number): number {
 /** Names are shown to people: nothing that steers a terminal or turns the writing round. */
 function clientText(value: Uint8Array | null): string | null {
   if (value === null) return null;
-  // the copy is needed: text decoders may refuse memory that is shared
-  const text = utf8Decode(value.slice(0, 4 * MAX_CLIENT_CHARACTERS)).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '');
+  const text = utf8Decode(value.subarray(0, 4 * MAX_CLIENT_CHARACTERS)).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '');
   if (text === '') return null;
   return text.length <= MAX_CLIENT_CHARACTERS ? text : [...text].slice(0, MAX_CLIENT_CHARACTERS).join('');
 }

@@ -89,8 +89,8 @@ describe('OutBuffer', () => {
       fc.record({ trim: fc.constant(true) }),
     );
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-        const slots = makePool(4);
+      fc.property(fc.array(step, { maxLength: 100, size: 'max' }), (steps) => {
+        const slots = makePool(24);
         const out = new OutBuffer(slots);
         const said: number[] = [];
         const heard: number[] = [];
@@ -119,7 +119,7 @@ describe('OutBuffer', () => {
         }
         expect(heard).toEqual(said.slice(0, heard.length));
         out.close();
-        expect(slots.freeCount).toBe(4);
+        expect(slots.freeCount).toBe(24);
       }),
       { numRuns: 300 },
     );

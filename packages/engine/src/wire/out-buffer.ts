@@ -170,7 +170,6 @@ export class OutBuffer {
   }
 
   private forget(): void {
-    this.base += this.used;
     this.used = 0;
     this.arena = NOTHING;
     this.other = NOTHING;
