@@ -12,6 +12,7 @@ import { HostLoop } from './loop.ts';
 import { MemoryState } from './memory-state.ts';
 import { HostRandom } from './random.ts';
 import { makeSlotMemory } from './slot-memory.ts';
+import { SplitState } from './split-state.ts';
 import { TcpNet } from './tcp.ts';
 
 export interface HostOptions {
@@ -21,6 +22,8 @@ export interface HostOptions {
   readonly hashThreads?: number;
   /** Folder for durable records; null (default): records last as long as the ports. */
   readonly state?: string | null;
+  /** What another process is kept out of: the whole state folder (default), or each torrent in it that is in use here. */
+  readonly stateLock?: 'folder' | 'torrent';
 }
 
 const DEFAULT_MEMORY = 32 << 20;
@@ -42,7 +45,8 @@ export function createHostPorts(options: HostOptions = {}): Ports {
   const files = new HostFiles(memory.buffer as SharedArrayBuffer);
   const hasher = new HashPool(slots, options.hashThreads ?? Math.min(availableParallelism(), 8));
   const folder = options.state ?? null;
-  const state = folder === null ? new MemoryState() : new FileState(folder);
+  const split = options.stateLock === 'torrent';
+  const state = folder === null ? new MemoryState() : split ? new SplitState(folder) : new FileState(folder);
   return {
     clock,
     loop,

@@ -10,6 +10,11 @@ export interface SessionOptions {
   readonly bind?: readonly string[];
   /** Folder for durable state, or null (default) for a session that remembers nothing. */
   readonly state?: string | null;
+  /**
+   * What another process is kept out of: the whole state folder (default), or each torrent in it that this session has,
+   * so that short-lived programs can share a folder.
+   */
+  readonly stateLock?: 'folder' | 'torrent';
   /** Bytes per second, 0 (default): no limit. */
   readonly downloadLimit?: number;
   readonly uploadLimit?: number;

@@ -57,6 +57,7 @@ export function sessionOptions(
   return {
     port: options.port,
     state,
+    stateLock: 'torrent',
     uploadLimit: options.up,
     downloadLimit: options.down ?? 0,
     ...(options.bind === undefined ? {} : { bind: [options.bind] }),
