@@ -90,6 +90,8 @@ export class PeerBook {
   /** No index before it is free. */
   #lowestFree = 0;
   #now = 0;
+  /** The score of the worst idle candidate; Infinity: look again. */
+  #cachedWorst = Number.POSITIVE_INFINITY;
   /** Nothing is due before it. */
   #quietUntil = 0;
   readonly #key = new Uint8Array(16);
@@ -123,6 +125,7 @@ export class PeerBook {
     const known = this.#find(port);
     if (known >= 0) {
       this.#sources[known]! |= source;
+      this.#cachedWorst = Number.POSITIVE_INFINITY;
       if (source === CandidateSource.Manual && (this.#state[known]! & STATE) === IDLE) {
         this.#failures[known] = 0;
         this.#time[known] = 0;
@@ -165,6 +168,7 @@ export class PeerBook {
     if (port === this.#ownPort && this.#ownIp !== null && formatIp(this.#ownIp) === formatIp(bytes)) return;
     this.#ownIp = bytes;
     this.#ownPort = port;
+    this.#cachedWorst = Number.POSITIVE_INFINITY;
     for (let i = 0; i < this.#capacity; i++) {
       if ((this.#state[i]! & STATE) !== FREE) this.#priority[i] = this.#priorityOf(this.#ipOf(i), this.#port[i]!);
     }
@@ -345,6 +349,7 @@ export class PeerBook {
 
   #turn(index: number, state: number, now: number): void {
     this.#now = now;
+    this.#cachedWorst = Number.POSITIVE_INFINITY;
     this.#state[index] = (this.#state[index]! & PROVEN) | state;
     this.#time[index] = Math.floor(now / TICK_MS);
   }
@@ -373,18 +378,20 @@ export class PeerBook {
 
   /** Drops the worst idle candidate if it is worse than a new one of that source and priority. */
   #makeRoom(source: number, priority: number): boolean {
+    const own = ((source & BY_PERSON) !== 0 ? 0 : 1) * 8 + sourceRank(source);
+    const score = own * 0x100000000 + (0xffffffff - priority);
+    if (score >= this.#cachedWorst) return false;
     let worst = -1;
     let worstScore = -1;
     for (let i = 0; i < this.#capacity; i++) {
       if ((this.#state[i]! & STATE) !== IDLE) continue;
-      const score = this.#score(i);
-      if (score <= worstScore) continue;
+      const other = this.#score(i);
+      if (other <= worstScore) continue;
       worst = i;
-      worstScore = score;
+      worstScore = other;
     }
-    const own = (source & BY_PERSON) !== 0 ? 0 : 1;
-    if (worst === -1 || worstScore <= (own * 8 + sourceRank(source)) * 0x100000000 + (0xffffffff - priority))
-      return false;
+    this.#cachedWorst = worstScore;
+    if (score >= worstScore) return false;
     const kept = this.#key.slice();
     this.#remove(worst);
     this.#key.set(kept);
@@ -445,6 +452,7 @@ export class PeerBook {
     this.#link(index);
     this.count++;
     this.#quietUntil = 0;
+    this.#cachedWorst = Number.POSITIVE_INFINITY;
   }
 
   #link(index: number): void {
@@ -462,6 +470,7 @@ export class PeerBook {
       this.#chain[at] = this.#chain[index]!;
     }
     this.#state[index] = FREE;
+    this.#cachedWorst = Number.POSITIVE_INFINITY;
     if (index < this.#lowestFree) this.#lowestFree = index;
     this.count--;
   }

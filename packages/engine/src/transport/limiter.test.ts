@@ -1,0 +1,134 @@
+import { expect, test } from 'vitest';
+import { Rng } from '../base/random.ts';
+import { Limiter } from './limiter.ts';
+
+const BLOCK = 16384;
+const KIB = 1024;
+
+/** Asks in turns of irregular length for 10 s after `warmMs`; returns what was granted in these. */
+function drive(limiter: Limiter, rng: Rng, wanted: number, warmMs: number): number {
+  let now = 1000;
+  const from = now + warmMs;
+  let granted = 0;
+  while (now < from + 10_000) {
+    for (;;) {
+      const got = limiter.grant(now, wanted);
+      if (got === 0) break;
+      if (now >= from) granted += got;
+      if (limiter.rateBps === 0) break;
+    }
+    // a turn comes some time after its deadline, as on a busy machine
+    now = Math.max(now + 0.3, limiter.nextAt(now)) + rng.float() * 12;
+  }
+  return granted;
+}
+
+test.each([16, 50, 100, 512, 1024, 10_240, 102_400, 1_048_576])('within a twentieth over 10 s at %d KiB/s', (kib) => {
+  for (const wanted of [BLOCK, 9 * BLOCK, 40 * BLOCK]) {
+    for (const warmMs of [0, 4000, 12_345]) {
+      const granted = drive(
+        new Limiter(kib * KIB, null),
+        new Rng(Uint32Array.of(kib, wanted, warmMs, 1)),
+        wanted,
+        warmMs,
+      );
+      const right = kib * KIB * 10;
+      // a block is the least that can be granted: at 16 KiB/s that is one second
+      const slack = Math.max(right * 0.05, BLOCK * 1.01);
+      expect(Math.abs(granted - right), `${granted} of ${right}`).toBeLessThanOrEqual(slack);
+    }
+  }
+});
+
+test('what was saved up while idle is at most a block and a quarter second', () => {
+  for (const rate of [16 * KIB, 1024 * KIB, 1 << 30]) {
+    const limiter = new Limiter(rate, null);
+    limiter.grant(0, BLOCK);
+    let burst = 0;
+    for (let got = 1; got > 0; burst += got) got = limiter.grant(3_600_000, 64 * BLOCK);
+    expect(burst).toBeLessThanOrEqual(BLOCK + rate / 4);
+    expect(burst).toBeGreaterThanOrEqual(Math.min(BLOCK, rate / 10));
+  }
+});
+
+test('grants are whole blocks, or all that was wanted', () => {
+  const limiter = new Limiter(100 * KIB, null);
+  const rng = new Rng(Uint32Array.of(1, 2, 3, 4));
+  for (let now = 0; now < 20_000; now += 7) {
+    const wanted = 1 + rng.below(10 * BLOCK);
+    const got = limiter.grant(now, wanted);
+    expect(got === wanted || got % BLOCK === 0).toBe(true);
+  }
+});
+
+test('rate 0 grants everything, and a change of rate holds at once', () => {
+  const limiter = new Limiter(0, null);
+  expect(limiter.grant(0, 1e9)).toBe(1e9);
+  expect(limiter.nextAt(5)).toBe(5);
+  limiter.setRate(10, 64 * KIB);
+  let granted = 0;
+  for (let now = 10; now < 10_010; now++) granted += limiter.grant(now, BLOCK);
+  expect(Math.abs(granted - 640 * KIB)).toBeLessThanOrEqual(32 * KIB);
+  limiter.setRate(10_010, 0);
+  expect(limiter.grant(10_010, 5e6)).toBe(5e6);
+});
+
+test('every level holds, and the global limit is used up', () => {
+  const global = new Limiter(1000 * KIB, null);
+  const rates = [100 * KIB, 0, 5000 * KIB, 200 * KIB];
+  const torrents = rates.map((rate) => new Limiter(rate, global));
+  for (let now = 0; now < 10_000; now += 3) for (const torrent of torrents) torrent.grant(now, 4 * BLOCK);
+  const got = torrents.map((torrent) => torrent.total / 10 / KIB);
+  expect(global.total).toBe(torrents.reduce((sum, torrent) => sum + torrent.total, 0));
+  expect(Math.abs(global.total / 10 / KIB - 1000)).toBeLessThanOrEqual(50);
+  expect(Math.abs(got[0]! - 100)).toBeLessThanOrEqual(5);
+  expect(Math.abs(got[3]! - 200)).toBeLessThanOrEqual(10);
+  expect(Math.abs(got[1]! - got[2]!) / got[1]!).toBeLessThan(0.2);
+});
+
+test.each([32, 300, 50_000])('nobody starves at %d KiB/s, whatever the order of asking', (kib) => {
+  const global = new Limiter(kib * KIB, null);
+  const torrents = Array.from({ length: 8 }, () => new Limiter(0, global));
+  for (let now = 0; now < 60_000; now += 5) {
+    // the first is always asked first, and wants most
+    torrents.forEach((torrent, i) => {
+      for (let got = 1; got > 0; ) got = torrent.grant(now, i === 0 ? 64 * BLOCK : BLOCK);
+    });
+  }
+  const fair = (kib * KIB * 60) / 8;
+  for (const torrent of torrents) expect(torrent.total).toBeGreaterThan(Math.min(fair * 0.45, fair - 2 * BLOCK));
+  expect(Math.abs(global.total - kib * KIB * 60)).toBeLessThanOrEqual(kib * KIB * 3);
+});
+
+test('one that asked and went away holds nobody up', () => {
+  const global = new Limiter(64 * KIB, null);
+  const gone = new Limiter(0, global);
+  const here = new Limiter(0, global);
+  expect(gone.grant(0, BLOCK)).toBe(0);
+  for (let now = 0; now < 10_000; now += 10) here.grant(now, BLOCK);
+  expect(here.total).toBeGreaterThan(64 * KIB * 10 * 0.95);
+});
+
+test('one held back by its own limit holds nobody up', () => {
+  const global = new Limiter(64 * KIB, null);
+  const slow = new Limiter(KIB, global);
+  const here = new Limiter(0, global);
+  for (let now = 0; now < 10_000; now += 10) {
+    slow.grant(now, BLOCK);
+    here.grant(now, BLOCK);
+  }
+  expect(here.total + slow.total).toBeGreaterThan(64 * KIB * 10 * 0.95);
+});
+
+test('what went without asking is made up for', () => {
+  const limiter = new Limiter(160 * KIB, null);
+  let total = 0;
+  for (let now = 0; now < 10_000; now += 10) {
+    if (now % 1000 === 0) {
+      limiter.spend(now, 2 * BLOCK);
+      total += 2 * BLOCK;
+    }
+    total += limiter.grant(now, BLOCK);
+  }
+  expect(Math.abs(total - 1600 * KIB)).toBeLessThanOrEqual(80 * KIB);
+});
