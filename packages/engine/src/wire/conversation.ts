@@ -56,6 +56,7 @@ import {
   encodePlain,
   HAVE_BYTES,
   KEEP_ALIVE_BYTES,
+  lengthOf,
   MAX_BITFIELD_BYTES,
   MAX_BLOCK_BYTES,
   MAX_PIECES,
@@ -343,34 +344,12 @@ export class Conversation implements FrameSink {
   }
 
   admit(id: number, extendedId: number, length: number): number {
-    switch (id) {
-      case MessageId.Choke:
-      case MessageId.Unchoke:
-      case MessageId.Interested:
-      case MessageId.NotInterested:
-        return length === 1 ? ADMIT : PeerFault.BadLength;
-      case MessageId.Have:
-        return length === 5 ? ADMIT : PeerFault.BadLength;
-      case MessageId.Request:
-      case MessageId.Cancel:
-        return length === 13 ? ADMIT : PeerFault.BadLength;
-      case MessageId.Bitfield:
-        return this.admitBitfield(length - 1);
-      case MessageId.Port:
-        return length === 3 ? ADMIT : PeerFault.BadLength;
-      case MessageId.HaveAll:
-      case MessageId.HaveNone:
-        return this.admitFast(length, 1);
-      case MessageId.Suggest:
-      case MessageId.AllowedFast:
-        return this.admitFast(length, 5);
-      case MessageId.Reject:
-        return this.admitFast(length, 13);
-      case MessageId.Extended:
-        return this.admitExtended(extendedId, length - 2);
-      default:
-        return SKIP;
-    }
+    if (id === MessageId.Extended) return this.admitExtended(extendedId, length - 2);
+    if (id === MessageId.Bitfield) return this.admitBitfield(length - 1);
+    const right = lengthOf(id);
+    if (right === 0) return SKIP;
+    if (id >= MessageId.Suggest && !this.fast) return PeerFault.BadFast;
+    return length === right ? ADMIT : PeerFault.BadLength;
   }
 
   onMessage(id: number, bytes: Uint8Array, at: number, length: number): void {
@@ -509,11 +488,6 @@ export class Conversation implements FrameSink {
   private admitBitfield(bytes: number): number {
     if (this.pieceCount >= 0) return bytes === (this.pieceCount + 7) >>> 3 ? ADMIT : PeerFault.BadBitfield;
     return bytes <= MAX_BITFIELD_BYTES ? ADMIT : PeerFault.TooLong;
-  }
-
-  private admitFast(length: number, right: number): number {
-    if (!this.fast) return PeerFault.BadFast;
-    return length === right ? ADMIT : PeerFault.BadLength;
   }
 
   /** What was not offered is skipped, not kept. */

@@ -5,7 +5,7 @@
  *     | length 4 (of what follows) | id 1 | body |        length 0: keep-alive
  */
 
-import { writeU16, writeU32 } from '../base/bytes.ts';
+import { writeU32 } from '../base/bytes.ts';
 
 export const MessageId = {
   Choke: 0,
@@ -45,9 +45,33 @@ export const KEEP_ALIVE_BYTES = 4;
 export const PLAIN_BYTES = 5;
 export const HAVE_BYTES = 9;
 export const REQUEST_BYTES = 17;
-export const PORT_BYTES = 7;
 /** Length, id and extended id. */
 export const EXTENDED_HEAD_BYTES = 6;
+
+/** The length, id included, that a message of this kind must have; 0: it has no fixed one, or we do not know it. */
+export function lengthOf(id: number): number {
+  switch (id) {
+    case MessageId.Choke:
+    case MessageId.Unchoke:
+    case MessageId.Interested:
+    case MessageId.NotInterested:
+    case MessageId.HaveAll:
+    case MessageId.HaveNone:
+      return 1;
+    case MessageId.Port:
+      return 3;
+    case MessageId.Have:
+    case MessageId.Suggest:
+    case MessageId.AllowedFast:
+      return 5;
+    case MessageId.Request:
+    case MessageId.Cancel:
+    case MessageId.Reject:
+      return 13;
+    default:
+      return 0;
+  }
+}
 
 export function encodeKeepAlive(target: Uint8Array, at: number): void {
   writeU32(target, at, 0);
@@ -95,12 +119,6 @@ export function encodeBitfield(target: Uint8Array, at: number, bits: Uint8Array)
   writeU32(target, at, 1 + bits.length);
   target[at + 4] = MessageId.Bitfield;
   target.set(bits, at + 5);
-}
-
-export function encodePort(target: Uint8Array, at: number, port: number): void {
-  writeU32(target, at, 3);
-  target[at + 4] = MessageId.Port;
-  writeU16(target, at + 5, port);
 }
 
 /** The 6 bytes before a body of `bodyBytes`. */
