@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['packages/**/*.test.ts'],
+    include: ['packages/**/*.test.ts', 'scripts/*.test.mjs'],
     exclude: ['**/dist/**', '**/node_modules/**'],
     testTimeout: 30_000,
     pool: 'threads',
