@@ -1,11 +1,12 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { PeerFault } from '../base/errors.ts';
 import { parseIp } from '../base/ip.ts';
 import { Rng } from '../base/random.ts';
-import { BAN_MS, DropReason, PeerBook, PeerSource } from './peer-book.ts';
+import { BAN_MS, CandidateSource, PeerBook } from './peer-book.ts';
 import { peerPriority } from './peer-priority.ts';
 
-const { Tracker, Pex, Dht, Manual, Magnet, Resume } = PeerSource;
+const { Tracker, Pex, Dht, Manual, Magnet, Resume } = CandidateSource;
 
 function book(limit?: number): PeerBook {
   return new PeerBook(new Rng(Uint32Array.of(5, 6, 7, 8)), limit);
@@ -100,13 +101,13 @@ test('back-off: seconds for one a person gave or the only one, minutes in a crow
 });
 
 test('after a connection: soon if it was a good one, late if useless, with back-off if it was short', () => {
-  const spend = (lastedMs: number, reason: DropReason): number => {
+  const spend = (lastedMs: number, fault: PeerFault): number => {
     const b = book();
     for (let i = 1; i < 30; i++) b.add(`1.0.0.${i}`, 1, Tracker);
     const i = b.next(0);
     b.dialed(i, 0);
     b.connected(i, 0);
-    b.disconnected(i, lastedMs, reason);
+    b.disconnected(i, lastedMs, fault);
     for (let now = lastedMs; ; now += 1000) {
       for (let next = b.next(now); next >= 0; next = b.next(now)) {
         if (next === i) return now - lastedMs;
@@ -114,11 +115,11 @@ test('after a connection: soon if it was a good one, late if useless, with back-
       }
     }
   };
-  expect(spend(100_000, DropReason.Ended)).toBe(5000);
-  expect(spend(1000, DropReason.Ended)).toBe(60_000);
-  expect(spend(100_000, DropReason.Fault)).toBe(60_000);
-  expect(spend(100_000, DropReason.Useless)).toBe(1_800_000);
-  expect(spend(1000, DropReason.Ours)).toBe(0);
+  expect(spend(100_000, PeerFault.Closed)).toBe(5000);
+  expect(spend(1000, PeerFault.Closed)).toBe(60_000);
+  expect(spend(100_000, PeerFault.BadLength)).toBe(60_000);
+  expect(spend(100_000, PeerFault.Redundant)).toBe(1_800_000);
+  expect(spend(1000, PeerFault.Evicted)).toBe(0);
 });
 
 test('bans hold for an hour, for every port and every source, and end', () => {
@@ -130,7 +131,7 @@ test('bans hold for an hour, for every port and every source, and end', () => {
   b.connected(i, 0);
   b.ban('6.6.6.6', 1000);
   expect(b.count).toBe(1);
-  b.disconnected(i, 1000, DropReason.Fault);
+  b.disconnected(i, 1000, PeerFault.Corrupt);
   expect(b.count).toBe(0);
   expect(b.add('6.6.6.6', 3, Manual)).toBe(false);
   expect(b.isBanned(Uint8Array.of(6, 6, 6, 6), 1000 + BAN_MS - 1)).toBe(true);
@@ -188,7 +189,7 @@ test('whatever comes, the counts are right and nobody is dialed before the time 
       for (const [kind, a, c] of ops) {
         now += a * 300;
         const first = <T>(map: Map<number, T>) => [...map.keys()][a % Math.max(1, map.size)];
-        if (kind <= 1) b.add(`10.0.${a % 5}.${a}`, 1 + (a % 2), (1 << c) as PeerSource);
+        if (kind <= 1) b.add(`10.0.${a % 5}.${a}`, 1 + (a % 2), (1 << c) as CandidateSource);
         else if (kind === 2) {
           const i = b.next(now);
           if (i >= 0) {
@@ -212,7 +213,7 @@ test('whatever comes, the counts are right and nobody is dialed before the time 
           b.disconnected(
             i,
             now,
-            ([DropReason.Ended, DropReason.Useless, DropReason.Ours, DropReason.Fault] as const)[c % 4]!,
+            ([PeerFault.Closed, PeerFault.Redundant, PeerFault.Evicted, PeerFault.Flood] as const)[c % 4]!,
           );
           connected.delete(i);
         } else if (kind === 5 && c === 0) b.ban(`10.0.${a % 5}.${a}`, now, 60_000);

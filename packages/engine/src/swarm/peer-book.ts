@@ -17,13 +17,14 @@
  */
 
 import { assert } from '../base/assert.ts';
+import { PeerFault } from '../base/errors.ts';
 import { formatIp, isUsablePeerAddress, parseIp } from '../base/ip.ts';
 import type { Endpoint } from '../base/ports.ts';
 import type { Rng } from '../base/random.ts';
 import { peerPriority } from './peer-priority.ts';
 
 /** Where an address came from; flags. */
-export const PeerSource = {
+export const CandidateSource = {
   Tracker: 1,
   Magnet: 2,
   Manual: 4,
@@ -33,20 +34,7 @@ export const PeerSource = {
   Lsd: 64,
   Resume: 128,
 } as const;
-export type PeerSource = (typeof PeerSource)[keyof typeof PeerSource];
-
-/** Why a connection is over. */
-export const DropReason = {
-  /** It ended, or broke, without our doing. */
-  Ended: 0,
-  /** Neither side wants anything of the other. */
-  Useless: 1,
-  /** It broke the protocol. */
-  Fault: 2,
-  /** We stopped or made room. */
-  Ours: 3,
-} as const;
-export type DropReason = (typeof DropReason)[keyof typeof DropReason];
+export type CandidateSource = (typeof CandidateSource)[keyof typeof CandidateSource];
 
 const MAX_CANDIDATES = 3000;
 const MAX_BANS = 4096;
@@ -73,7 +61,7 @@ const CONNECTED = 3;
 const PROVEN = 16;
 const STATE = 3;
 
-const BY_PERSON = PeerSource.Manual | PeerSource.Magnet;
+const BY_PERSON = CandidateSource.Manual | CandidateSource.Magnet;
 /** Unit of the times kept. */
 const TICK_MS = 100;
 
@@ -130,7 +118,7 @@ export class PeerBook {
    * An address was heard of. `ip`: text, or 4 or 16 bytes (borrowed). True: it is new here. False: known already (its
    * sources are joined), unusable, banned, our own, or worse than all of a full book.
    */
-  add(ip: string | Uint8Array, port: number, source: PeerSource): boolean {
+  add(ip: string | Uint8Array, port: number, source: CandidateSource): boolean {
     const bytes = typeof ip === 'string' ? parseIp(ip) : ip;
     if (bytes === null || !Number.isInteger(port) || !isUsablePeerAddress(bytes, port)) return false;
     this.#setKey(bytes);
@@ -138,7 +126,7 @@ export class PeerBook {
     if (known >= 0) {
       this.#sources[known]! |= source;
       this.#cachedWorst = Number.POSITIVE_INFINITY;
-      if (source === PeerSource.Manual && (this.#state[known]! & STATE) === IDLE) {
+      if (source === CandidateSource.Manual && (this.#state[known]! & STATE) === IDLE) {
         this.#failures[known] = 0;
         this.#time[known] = 0;
         this.#quietUntil = 0;
@@ -154,7 +142,7 @@ export class PeerBook {
   }
 
   /** Compact addresses (BEP 23, 7): 4 or 16 bytes and a port each; a rest is ignored. Returns how many were new. */
-  addCompact(bytes: Uint8Array, ipBytes: 4 | 16, source: PeerSource): number {
+  addCompact(bytes: Uint8Array, ipBytes: 4 | 16, source: CandidateSource): number {
     let added = 0;
     for (let at = 0; at + ipBytes + 2 <= bytes.length; at += ipBytes + 2) {
       const port = (bytes[at + ipBytes]! << 8) | bytes[at + ipBytes + 1]!;
@@ -242,13 +230,13 @@ export class PeerBook {
   }
 
   /** A connected one is gone, and why. The index is not to be used after it. */
-  disconnected(index: number, now: number, reason: DropReason): void {
+  disconnected(index: number, now: number, fault: PeerFault): void {
     assert((this.#state[index]! & STATE) === CONNECTED, 'disconnected without having been connected');
     this.connectedCount--;
     const long = now - this.#time[index]! * TICK_MS >= GOOD_MS;
-    if (reason === DropReason.Ours) this.#back(index, now, false, 0);
-    else if (reason === DropReason.Useless) this.#back(index, now, false, USELESS_MS);
-    else if (reason === DropReason.Ended && long) {
+    if (fault === PeerFault.Evicted) this.#back(index, now, false, 0);
+    else if (fault === PeerFault.Redundant) this.#back(index, now, false, USELESS_MS);
+    else if (long && (fault === PeerFault.Closed || fault === PeerFault.Timeout)) {
       this.#failures[index] = 0;
       this.#back(index, now, false, RECONNECT_MS);
     } else this.#back(index, now, true, 0);
@@ -498,10 +486,10 @@ export class PeerBook {
 
 /** Lower is better: a source that cannot be filled by strangers, then one that names live peers. */
 function sourceRank(sources: number): number {
-  if ((sources & (PeerSource.Tracker | BY_PERSON)) !== 0) return 0;
-  if ((sources & (PeerSource.Resume | PeerSource.Lsd)) !== 0) return 1;
-  if ((sources & PeerSource.Incoming) !== 0) return 2;
-  return (sources & PeerSource.Dht) !== 0 ? 3 : 4;
+  if ((sources & (CandidateSource.Tracker | BY_PERSON)) !== 0) return 0;
+  if ((sources & (CandidateSource.Resume | CandidateSource.Lsd)) !== 0) return 1;
+  if ((sources & CandidateSource.Incoming) !== 0) return 2;
+  return (sources & CandidateSource.Dht) !== 0 ? 3 : 4;
 }
 
 /** Text that is equal for equal addresses; v4-mapped ones become v4. */
