@@ -377,9 +377,9 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
     this.#sink.onStoreFault(fault);
   }
 
-  onReleased(few: boolean): void {
+  onReleased(): void {
     this.#reads?.resume();
-    if (few) this.#sink.onRoom();
+    this.#sink.onRoom();
   }
 
   onWork(): void {

@@ -41,8 +41,8 @@ export interface WriteSink {
   /** The file (a number of `Places`) has bytes that are not synced. */
   onFileWritten(file: number): void;
   onWriteFault(fault: IoFault): void;
-  /** Slots were released; `few`: there were few of them. */
-  onReleased(few: boolean): void;
+  /** A write gave slots back. */
+  onReleased(): void;
   /** `tick` wants to be called at the end of this turn. */
   onWork(): void;
 }
@@ -239,13 +239,12 @@ export class WriteCache {
 
   /** A write has ended, well or not. */
   written(job: WriteJob, fault: IoFault | null): void {
-    const few = this.#slots.freeCount < this.#slots.count >> 3;
     for (let i = 0; i < job.slots.length; i++) this.#slots.release(job.slots[i]!);
     if (fault === null) this.#sink.onFileWritten(job.file);
     const first = fault !== null && this.fault === null;
     if (first) this.fault = fault;
     for (let i = 0; i < job.pieces.length; i++) this.#partWritten(job, i, fault !== null);
-    this.#sink.onReleased(few);
+    this.#sink.onReleased();
     if (first) this.#sink.onWriteFault(fault);
     for (let i = 0; i < job.pieces.length; i++) {
       if (i === 0 || job.pieces[i] !== job.pieces[i - 1]) this.#settle(job.pieces[i]!);
