@@ -1,0 +1,63 @@
+/**
+ * `@shoal/engine`: a BitTorrent engine for Node.js.
+ *
+ *     import { Session } from '@shoal/engine';
+ *     await using session = new Session();
+ *     const torrent = await session.add('debian.torrent', { folder: '.' });
+ *     await torrent.done();
+ */
+
+import { promises as fs } from 'node:fs';
+import { networkInterfaces } from 'node:os';
+import { resolve } from 'node:path';
+import { ShoalError } from './base/errors.ts';
+import { createHostPorts } from './host/index.ts';
+import { Session as BaseSession, type Machine } from './session/session.ts';
+import type { SessionOptions } from './session/types.ts';
+
+export { type IoFault, ShoalError, type ShoalErrorCode } from './base/errors.ts';
+export type { Endpoint } from './base/ports.ts';
+export { formatMagnet, type Magnet, parseMagnet } from './codec/magnet.ts';
+export { Metainfo, parseTorrent, type TorrentFile } from './codec/metainfo.ts';
+export {
+  type ContentPlace,
+  type CreatedTorrent,
+  type CreateOptions,
+  createTorrent,
+  locateContent,
+  type VerifyOptions,
+  type VerifyResult,
+  verifyTorrent,
+} from './content.ts';
+export type { StreamOptions } from './session/file-stream.ts';
+export { Torrent, type TorrentFileHandle } from './session/torrent.ts';
+export type * from './session/types.ts';
+
+/** Downloads and seeds torrents. Several may live in one process; each has its own connections, memory and threads. */
+export class Session extends BaseSession {
+  /** Listens at once; throws ShoalError 'bad-option' for options that make no sense. */
+  constructor(options: SessionOptions = {}) {
+    super(machine(options), options);
+  }
+}
+
+function machine(options: SessionOptions): Machine {
+  return {
+    ports: createHostPorts({
+      ...(options.memory === undefined ? {} : { memory: options.memory }),
+      ...(options.hashThreads === undefined ? {} : { hashThreads: options.hashThreads }),
+      stateLock: options.stateLock ?? 'folder',
+      state: options.state === undefined || options.state === null ? null : resolve(options.state),
+    }),
+    hasIpv6: Object.values(networkInterfaces()).some((list) => list?.some((address) => address.family === 'IPv6')),
+    absolute: (path) => resolve(path),
+    readFile: async (path) => {
+      try {
+        return await fs.readFile(path);
+      } catch (error) {
+        const code = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable';
+        throw new ShoalError('bad-torrent', `${path}: cannot be read (${code})`);
+      }
+    },
+  };
+}

@@ -1,0 +1,246 @@
+/**
+ * The synchronous heart of a Session: its torrents, its connections, and the turn that drives them. Everything here is a
+ * plain call; the promises of the public API wrap these calls, and the simulation makes them itself.
+ *
+ * A *turn*: the first input after quiet arms `loop.soon`; when it runs, every touched torrent decides what to ask and to
+ * serve, then every touched link is flushed once. Time is read once per turn.
+ */
+
+import { toHex } from '../base/bytes.ts';
+import { type IoFault, PeerFault } from '../base/errors.ts';
+import { formatEndpoint, parseIp } from '../base/ip.ts';
+import type { Conn, Endpoint, Listener, ListenSink, Ports } from '../base/ports.ts';
+import { Rng } from '../base/random.ts';
+import { ReadCache } from '../disk/read-cache.ts';
+import { Limiter } from '../transport/limiter.ts';
+import { AnnounceQueue } from './announce-queue.ts';
+import { Dialer } from './dialer.ts';
+import { Entry, type EntryOptions } from './entry.ts';
+import { Link } from './link.ts';
+
+/** What the public face hears of a session as a whole. */
+export interface CoreSink {
+  onListening(local: Endpoint): void;
+  onListenFault(local: Endpoint, fault: IoFault): void;
+}
+
+export interface CoreOptions {
+  /** Null: do not listen. */
+  readonly port: number | null;
+  readonly bind: readonly string[];
+  readonly maxConnections: number;
+  readonly uploadSlots: number;
+  /** Bytes per second, 0: none. */
+  readonly downloadLimit: number;
+  readonly uploadLimit: number;
+  readonly log: ((line: string) => void) | null;
+}
+
+const TICK_MS = 1000;
+/** Share of the slots that keep what was read for uploads. */
+const READ_CACHE_SHARE = 1 / 4;
+
+export class SessionCore {
+  readonly ports: Ports;
+  readonly options: CoreOptions;
+  readonly rng: Rng;
+  /** Time of this turn, shared with everything below. */
+  readonly turn: { now: number } = { now: 0 };
+  readonly entries: Entry[] = [];
+  /** Those with something going on; the others cost nothing while idle. */
+  readonly active: Set<Entry> = new Set();
+  readonly links: Set<Link> = new Set();
+  readonly touchedLinks: Link[] = [];
+  readonly touchedEntries: Entry[] = [];
+  readonly dialer: Dialer;
+  readonly announces: AnnounceQueue;
+  readonly readCache: ReadCache;
+  readonly downLimit: Limiter;
+  readonly upLimit: Limiter;
+  readonly listening: Endpoint[] = [];
+  closed = false;
+  nextEntryNumber = 0;
+  readonly #sink: CoreSink;
+  readonly #byHash = new Map<string, Entry>();
+  readonly #listeners: Listener[] = [];
+  readonly #alarms = new Set<{ readonly atMs: number; readonly ring: () => void }>();
+  #armed = false;
+  #nextTickMs = 0;
+  #nextDialMs = 0;
+
+  constructor(options: CoreOptions, ports: Ports, sink: CoreSink) {
+    this.options = options;
+    this.ports = ports;
+    this.#sink = sink;
+    this.rng = new Rng(ports.random);
+    this.dialer = new Dialer(this);
+    this.announces = new AnnounceQueue(this);
+    this.readCache = new ReadCache(ports.slots, Math.floor(ports.slots.count * READ_CACHE_SHARE));
+    this.downLimit = new Limiter(options.downloadLimit, null);
+    this.upLimit = new Limiter(options.uploadLimit, null);
+    this.turn.now = ports.clock.now();
+    ports.loop.run = () => this.run();
+  }
+
+  // -------------------------------------------------------------------------------------------------------- commands
+
+  listen(): void {
+    if (this.options.port === null) return;
+    for (const ip of this.options.bind) {
+      const local = { ip, port: this.options.port };
+      const sink: ListenSink = {
+        onListening: (bound) => {
+          this.listening.push(bound);
+          this.#sink.onListening(bound);
+          for (const entry of this.entries) entry.listening();
+        },
+        onAccept: (conn) => this.#accept(conn),
+        onListenFault: (fault) => this.#sink.onListenFault(local, fault),
+      };
+      this.#listeners.push(this.ports.net.listen(local, sink));
+    }
+  }
+
+  /** Port that trackers and peers are told; 0: we do not listen. */
+  get port(): number {
+    return this.listening[0]?.port ?? 0;
+  }
+
+  add(options: EntryOptions): Entry {
+    this.begin();
+    const entry = new Entry(this, options);
+    this.entries.push(entry);
+    for (const hash of entry.wireHashes) this.#byHash.set(toHex(hash), entry);
+    return entry;
+  }
+
+  remove(entry: Entry): void {
+    const at = this.entries.indexOf(entry);
+    if (at < 0) return;
+    this.entries.splice(at, 1);
+    for (const hash of entry.wireHashes) this.#byHash.delete(toHex(hash));
+  }
+
+  /** The torrent that goes by this hash on the wire (20 bytes), or null. */
+  find(hash: Uint8Array): Entry | null {
+    return this.#byHash.get(toHex(hash)) ?? null;
+  }
+
+  /** Takes no connection any more; the torrents are stopped one by one by whoever closes the session. */
+  stopListening(): void {
+    this.closed = true;
+    for (const listener of this.#listeners) listener.close();
+    this.#listeners.length = 0;
+    for (const link of [...this.links]) if (link.peer === null) link.close(PeerFault.Evicted, null);
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- turns
+
+  /** An input begins; the turn comes after it. */
+  begin(): void {
+    if (this.#armed) return;
+    this.#armed = true;
+    this.turn.now = this.ports.clock.now();
+    this.ports.loop.soon();
+  }
+
+  turnSoon(): void {
+    this.begin();
+  }
+
+  run(): void {
+    this.#armed = true;
+    const now = this.ports.clock.now();
+    this.turn.now = now;
+    if (now >= this.#nextTickMs) this.#tick(now);
+    for (const alarm of [...this.#alarms]) {
+      if (now < alarm.atMs) continue;
+      this.#alarms.delete(alarm);
+      alarm.ring();
+    }
+    this.announces.run(now);
+    if (now >= this.#nextDialMs && !this.closed) this.#nextDialMs = this.dialer.run(now, this.active);
+    // deciding and flushing may touch more (an upload read from cache, a limit met): go on until all is quiet
+    for (let round = 0; round < 4 && (this.touchedEntries.length > 0 || this.touchedLinks.length > 0); round++) {
+      for (let i = 0; i < this.touchedEntries.length; i++) this.touchedEntries[i]!.endTurn(now);
+      this.touchedEntries.length = 0;
+      for (let i = 0; i < this.touchedLinks.length; i++) this.touchedLinks[i]!.flush();
+      this.touchedLinks.length = 0;
+    }
+    this.#armed = false;
+    if (this.touchedEntries.length > 0 || this.touchedLinks.length > 0) this.begin();
+    this.ports.loop.wakeAt(this.#nextAt(now));
+  }
+
+  /** Candidates came, or a connection ended: dial in this turn. */
+  dialSoon(): void {
+    this.#nextDialMs = 0;
+    this.begin();
+  }
+
+  /** Calls back after so many milliseconds, once. Returns how to take that back. */
+  alarm(afterMs: number, ring: () => void): () => void {
+    this.begin();
+    const alarm = { atMs: this.turn.now + afterMs, ring };
+    this.#alarms.add(alarm);
+    return () => this.#alarms.delete(alarm);
+  }
+
+  // ----------------------------------------------------------------------------------------------------- connections
+
+  get full(): boolean {
+    return this.links.size >= this.options.maxConnections;
+  }
+
+  addLink(link: Link): void {
+    this.links.add(link);
+  }
+
+  linkClosed(link: Link, fault: PeerFault, why: IoFault | null): void {
+    this.links.delete(link);
+    this.dialer.settled(link);
+    if (this.options.log !== null) {
+      this.options.log(
+        `peer ${formatEndpoint(link.remote.ip, link.remote.port)} closed: ${why?.message ?? `fault ${fault}`}`,
+      );
+    }
+    link.entry?.linkClosed(link, fault);
+    this.dialSoon();
+  }
+
+  /** The local address to leave from towards this one, or null when we are bound to none. */
+  bindFor(ip: string): string | null {
+    const v6 = ip.includes(':');
+    for (const bind of this.options.bind) {
+      if (bind !== '0.0.0.0' && bind !== '::' && bind.includes(':') === v6) return bind;
+    }
+    return null;
+  }
+
+  #accept(conn: Conn): void {
+    this.begin();
+    const link = new Link(this, conn.remote, true, null, -1);
+    conn.sink = link;
+    link.carry(conn);
+    if (this.closed || this.full || parseIp(conn.remote.ip) === null) {
+      conn.close();
+      link.closed = true;
+      return;
+    }
+    this.addLink(link);
+  }
+
+  #tick(now: number): void {
+    this.#nextTickMs = now + TICK_MS;
+    for (const link of [...this.links]) link.sweep(now);
+    for (const entry of [...this.active]) entry.tick(now);
+  }
+
+  #nextAt(now: number): number {
+    let at = Math.min(this.announces.nextAt(), this.#nextDialMs);
+    for (const entry of this.active) at = Math.min(at, entry.nextAt(now));
+    for (const alarm of this.#alarms) at = Math.min(at, alarm.atMs);
+    if (this.links.size > 0 || this.active.size > 0) at = Math.min(at, this.#nextTickMs);
+    return at;
+  }
+}

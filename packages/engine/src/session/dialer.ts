@@ -1,0 +1,68 @@
+/**
+ * Opens connections: takes the best candidates of the torrents that want peers, a few at a time.
+ *
+ * Limits: HALF_OPEN connects under way, DIALS_PER_SECOND started, the session's and the torrent's connection caps.
+ */
+
+import type { SessionCore } from './core.ts';
+import type { Entry } from './entry.ts';
+import { Link } from './link.ts';
+
+/** Connects under way at once; home routers choke on more. */
+const HALF_OPEN = 50;
+/** Started each second over all torrents (libtorrent's connection_speed: 30). */
+const DIALS_PER_SECOND = 30;
+
+export class Dialer {
+  halfOpen = 0;
+  readonly #core: SessionCore;
+  readonly #pending = new Set<Link>();
+  #budget = DIALS_PER_SECOND;
+  #lastRefillMs = 0;
+
+  constructor(core: SessionCore) {
+    this.#core = core;
+  }
+
+  /** Dials for these torrents, in turn, one each until nothing is left to do. Returns when to come again. */
+  run(now: number, entries: ReadonlySet<Entry>): number {
+    if (now - this.#lastRefillMs >= 1000) {
+      this.#budget = DIALS_PER_SECOND;
+      this.#lastRefillMs = now;
+    }
+    let dialed = true;
+    let nextAt = Infinity;
+    while (dialed) {
+      dialed = false;
+      for (const entry of entries) {
+        if (!entry.wantsPeers()) continue;
+        if (this.halfOpen >= HALF_OPEN || this.#budget === 0 || this.#core.full) return now + 1000;
+        const candidate = entry.book.next(now);
+        if (candidate < 0) {
+          nextAt = Math.min(nextAt, entry.book.nextAt(now));
+          continue;
+        }
+        this.#dial(entry, candidate, now);
+        dialed = true;
+      }
+    }
+    return nextAt;
+  }
+
+  /** The connect of this link ended, well or not. */
+  settled(link: Link): void {
+    if (this.#pending.delete(link)) this.halfOpen--;
+  }
+
+  #dial(entry: Entry, candidate: number, now: number): void {
+    this.#budget--;
+    this.halfOpen++;
+    const remote = entry.book.endpoint(candidate);
+    entry.book.dialed(candidate, now);
+    const link = new Link(this.#core, remote, false, entry, candidate);
+    this.#pending.add(link);
+    this.#core.addLink(link);
+    entry.dialing++;
+    link.carry(this.#core.ports.net.connect(remote, this.#core.bindFor(remote.ip), link));
+  }
+}

@@ -1,0 +1,778 @@
+/**
+ * One torrent of a session: joins its swarm (who and what), disk (where), announcer and peer book (whence), and its
+ * record in the state store; owns its state.
+ *
+ *     metadata -> checking -> downloading -> seeding
+ *        '------------'------------'------------'----> paused, error (resumable), stopped (final)
+ *
+ * Invariant: a record is written after what it claims; a stop writes one last record when the disk has drained. An idle
+ * seed holds no picker, no caches and no timer.
+ */
+
+import type { Bitfield } from '../base/bitfield.ts';
+import { equal, toHex } from '../base/bytes.ts';
+import { type IoFault, PeerFault } from '../base/errors.ts';
+import { Layout } from '../codec/layout.ts';
+import { type Metainfo, parseInfo } from '../codec/metainfo.ts';
+import { clientName, makePeerId } from '../codec/peer-id.ts';
+import { type AnnounceFigures, Announcer, type AnnounceSink } from '../discovery/announce.ts';
+import type { NamedPeer } from '../discovery/tracker.ts';
+import { Disk, type DiskSink } from '../disk/disk.ts';
+import type { ResumeRecord } from '../disk/resume.ts';
+import { CandidateSource, PeerBook } from '../swarm/peer-book.ts';
+import { Swarm, type SwarmSink } from '../swarm/swarm.ts';
+import { UploadQueue } from '../swarm/upload-queue.ts';
+import { Limiter } from '../transport/limiter.ts';
+import type { SessionCore } from './core.ts';
+import type { Link } from './link.ts';
+import { recordBytes } from './record.ts';
+import type { PeerStats, TorrentState, TorrentStats, TrackerStats } from './types.ts';
+
+export interface EntryOptions {
+  /** Known from a .torrent file; null for a magnet whose metadata must be fetched. */
+  readonly meta: Metainfo | null;
+  readonly infoHash: Uint8Array | null;
+  readonly infoHashV2: Uint8Array | null;
+  readonly name: string;
+  readonly folder: string;
+  readonly trackers: readonly (readonly string[])[];
+  readonly webSeeds: readonly string[];
+  /** Indices into `meta.files`, pads counted (or not); null: all. */
+  readonly select: readonly number[] | null;
+  readonly selectSkipsPads: boolean;
+  /** Per file 0..7, from an earlier run; null: all alike. */
+  readonly priorities: Uint8Array | null;
+  readonly sequential: boolean;
+  readonly firstAndLast: boolean;
+  readonly preallocate: 'sparse' | 'full';
+  readonly existing: 'check' | 'trust';
+  readonly downloadLimit: number;
+  readonly uploadLimit: number;
+  readonly paused: boolean;
+  /** What the state store had of it. */
+  readonly record: ResumeRecord | null;
+  readonly sink: EntrySink;
+}
+
+/** What the public face hears of a torrent. */
+export interface EntrySink {
+  onState(entry: Entry, state: TorrentState): void;
+  onMetadata(entry: Entry, meta: Metainfo): void;
+  onVerified(entry: Entry, piece: number): void;
+  onDone(entry: Entry): void;
+  onError(entry: Entry, fault: IoFault): void;
+  onWarning(entry: Entry, message: string): void;
+}
+
+/** Connections of one torrent (libtorrent's default for a session is 200; one swarm rarely gains by more than 80). */
+const MAX_PEERS = 100;
+/** How often what is claimed is written down (DEMANDS K1: at most 2 s of progress lost). */
+const SAVE_MS = 1000;
+/** How often data is synced to the medium while it flows in. */
+const SYNC_MS = 15_000;
+/** How often a failed disk is tried again by itself. */
+const RETRY_MS = 5000;
+const CLIENT = 'Shoal 0.1';
+
+export class Entry implements SwarmSink, AnnounceSink, DiskSink {
+  readonly core: SessionCore;
+  readonly options: EntryOptions;
+  readonly number: number;
+  readonly infoHash: Uint8Array | null;
+  readonly infoHashV2: Uint8Array | null;
+  readonly swarmHash: Uint8Array;
+  readonly wireHashes: readonly Uint8Array[];
+  readonly peerId: Uint8Array;
+  readonly book: PeerBook;
+  readonly announcer: Announcer;
+  readonly swarm: Swarm;
+  readonly downLimit: Limiter;
+  readonly upLimit: Limiter;
+  name: string;
+  folder: string;
+  meta: Metainfo | null = null;
+  layout: Layout | null = null;
+  disk: Disk | null = null;
+  state: TorrentState = 'stopped';
+  error: IoFault | null = null;
+  /** Connects under way. */
+  dialing = 0;
+  /** Priority 0..7 per file; null: all alike. */
+  priorities: Uint8Array | null;
+  sequential: boolean;
+  resumedBytes = 0;
+  checkedPieces = 0;
+  checkTotal = 0;
+
+  #paused: boolean;
+  #stopping = false;
+  #touched = false;
+  #dirty = false;
+  #saving = false;
+  #savedAtMs = 0;
+  #syncedAtMs = 0;
+  #retryAtMs = Infinity;
+  #complete = false;
+  #trustedBytes = 0;
+  #prepared = false;
+  readonly #stopListeners = new Set<() => void>();
+
+  constructor(core: SessionCore, options: EntryOptions) {
+    this.core = core;
+    this.options = options;
+    this.number = core.nextEntryNumber++;
+    this.infoHash = options.infoHash;
+    this.infoHashV2 = options.infoHashV2;
+    this.swarmHash = options.infoHash ?? options.infoHashV2!.slice(0, 20);
+    this.wireHashes = [this.swarmHash];
+    this.name = options.name;
+    this.folder = options.folder;
+    this.peerId = makePeerId(core.rng);
+    this.sequential = options.sequential;
+    this.priorities = null;
+    this.#paused = options.paused;
+    this.downLimit = new Limiter(options.downloadLimit, core.downLimit);
+    this.upLimit = new Limiter(options.uploadLimit, core.upLimit);
+    this.book = new PeerBook(core.rng);
+    this.announcer = new Announcer({
+      infoHash: this.swarmHash,
+      peerId: this.peerId,
+      key: core.rng.u32(),
+      tiers: options.trackers,
+      rng: core.rng,
+      sink: this,
+    });
+    this.swarm = new Swarm({
+      infoHash: options.infoHash,
+      infoHashV2: options.infoHashV2,
+      slots: core.ports.slots,
+      hasher: core.ports.hasher,
+      rng: core.rng,
+      sink: this,
+      turn: core.turn,
+      downLimit: this.downLimit,
+      upLimit: this.upLimit,
+      uploadSlots: core.options.uploadSlots,
+    });
+    this.swarm.sequential = options.sequential;
+  }
+
+  // -------------------------------------------------------------------------------------------------------- commands
+
+  /** Begins: reads what is there, or goes looking for the metadata. */
+  begin(): void {
+    const { meta } = this.options;
+    if (meta !== null) this.#adopt(meta);
+    else {
+      this.#go('metadata');
+      this.save();
+      this.#seek();
+    }
+  }
+
+  pause(): void {
+    if (this.#paused || this.state === 'stopped') return;
+    this.#paused = true;
+    this.announcer.stop(this.core.turn.now);
+    this.core.announces.schedule(this);
+    for (const peer of [...this.swarm.peers]) peer.link.close(PeerFault.Evicted, null);
+    if (this.state !== 'checking') this.#go('paused');
+    this.touchRecord();
+  }
+
+  resume(): void {
+    if (!this.#paused && this.state !== 'error') return;
+    this.#paused = false;
+    this.error = null;
+    this.swarm.retry();
+    this.#enter();
+    this.touchRecord();
+  }
+
+  /** Hashes everything again. */
+  recheck(): void {
+    if (this.swarm.layout === null || this.state === 'checking') return;
+    this.#go('checking');
+    this.checkedPieces = 0;
+    this.checkTotal = this.meta!.pieceCount;
+    this.core.active.add(this);
+    this.disk!.check(null);
+  }
+
+  /** Moves the data to another folder. */
+  move(folder: string, done: (fault: IoFault | null) => void): void {
+    this.disk!.move(folder, (fault) => {
+      this.core.begin();
+      if (fault === null) this.folder = folder;
+      this.touchRecord();
+      done(fault);
+    });
+  }
+
+  /** Deletes what it downloaded. `stop` follows. */
+  removeData(done: (fault: IoFault | null) => void): void {
+    if (this.disk === null) return done(null);
+    this.disk.removeData((fault) => {
+      this.core.begin();
+      done(fault);
+    });
+  }
+
+  /** Selects files by index (pads counted); null: all. */
+  select(files: readonly number[] | null): void {
+    const meta = this.meta!;
+    const priorities = new Uint8Array(meta.files.length).fill(files === null ? 4 : 0);
+    for (const file of files ?? []) priorities[file] = 4;
+    this.setPriorities(priorities);
+  }
+
+  /** 0..7 per file; 0: not wanted. */
+  setPriorities(priorities: Uint8Array): void {
+    this.priorities = priorities;
+    for (let f = 0; f < priorities.length; f++) this.disk?.setWanted(f, priorities[f]! > 0);
+    if (this.state === 'checking') return;
+    this.#complete = false;
+    this.swarm.setPriorities(this.#piecePriorities());
+    this.#enter();
+    this.touchRecord();
+  }
+
+  setSequential(on: boolean): void {
+    this.sequential = on;
+    this.swarm.sequential = on;
+    this.touchRecord();
+  }
+
+  addPeer(ip: string, port: number, source: CandidateSource): void {
+    if (this.book.add(ip, port, source)) this.core.dialSoon();
+  }
+
+  /** Ends it: trackers hear so, connections close, the disk drains, a last record is written. */
+  stop(done: () => void): void {
+    if (this.#stopping) return done();
+    this.#stopping = true;
+    this.announcer.stop(this.core.turn.now);
+    this.core.announces.forget(this);
+    for (const listener of [...this.#stopListeners]) listener();
+    this.swarm.stop();
+    this.core.active.delete(this);
+    if (this.disk === null) this.save(true, done);
+    else this.disk.stop((fault) => this.save(fault === null, done));
+    this.state = 'stopped';
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- turns
+
+  get wantsTurns(): boolean {
+    return this.#touched;
+  }
+
+  endTurn(now: number): void {
+    this.#touched = false;
+    this.disk?.tick(now);
+    this.swarm.endTurn(now);
+  }
+
+  /** Every second while it is active. */
+  tick(now: number): void {
+    this.swarm.tick(now);
+    this.disk?.tick(now);
+    if (now >= this.#retryAtMs) {
+      this.#retryAtMs = Infinity;
+      this.resume();
+    }
+    if (this.#dirty && now - this.#savedAtMs >= SAVE_MS) this.save();
+    if (this.disk !== null && this.swarm.picker !== null && now - this.#syncedAtMs >= SYNC_MS) {
+      this.#syncedAtMs = now;
+      if (this.disk.needsSync) this.disk.sync(() => this.touchRecord());
+    }
+    this.#settleActivity();
+  }
+
+  nextAt(now: number): number {
+    return Math.min(this.swarm.nextAt(now), this.disk?.nextAt() ?? Infinity);
+  }
+
+  // ----------------------------------------------------------------------------------------------------- connections
+
+  /** Whether it takes another connection that came in. */
+  admits(_link: Link): boolean {
+    const takes = this.state === 'metadata' || this.state === 'downloading' || this.state === 'seeding';
+    return takes && !this.#paused && this.swarm.peers.length < MAX_PEERS;
+  }
+
+  wantsPeers(): boolean {
+    if (this.#paused || this.swarm.peers.length + this.dialing >= MAX_PEERS) return false;
+    return this.state === 'metadata' || this.state === 'downloading' || this.state === 'seeding';
+  }
+
+  /** A peer that is here already under the same id, or is banned, is not taken. */
+  acceptsPeer(link: Link, peerId: Uint8Array): boolean {
+    if (this.book.isBanned(link.remote.ip, this.core.turn.now)) return false;
+    return !this.swarm.peers.some((peer) => equal(peer.peerId, peerId));
+  }
+
+  attach(link: Link, peerId: Uint8Array): void {
+    const { conversation } = link;
+    if (link.candidate >= 0) {
+      this.dialing--;
+      this.book.connected(link.candidate, this.core.turn.now);
+    }
+    const peer = this.swarm.prepare(link, this.core.turn.now);
+    peer.peerId.set(peerId);
+    link.peer = peer;
+    conversation.extendedHandshake({
+      client: CLIENT,
+      listenPort: this.core.port,
+      reqq: UploadQueue.LIMIT,
+      metadataSize: this.meta?.infoBytes.length ?? 0,
+      uploadOnly: this.swarm.layout !== null && this.swarm.picker === null,
+      yourIp: link.remote.ip,
+      privateTorrent: this.meta?.private ?? false,
+    });
+    this.swarm.attach(peer);
+    this.core.active.add(this);
+  }
+
+  linkClosed(link: Link, fault: PeerFault): void {
+    if (link.candidate < 0) return;
+    if (link.peer === null) {
+      this.dialing--;
+      this.book.failed(link.candidate, this.core.turn.now);
+      if (fault === PeerFault.SelfConnection) this.book.addOwn(link.remote.ip, link.remote.port);
+    } else this.book.disconnected(link.candidate, this.core.turn.now, fault);
+  }
+
+  /** The session listens: trackers can be told a port. */
+  listening(): void {
+    this.announcer.port = this.core.port;
+  }
+
+  // ------------------------------------------------------------------------------------------------------ swarm sink
+
+  onTouched(): void {
+    if (this.#touched) return;
+    this.#touched = true;
+    this.core.touchedEntries.push(this);
+    this.core.begin();
+  }
+
+  onMetadata(infoBytes: Uint8Array): void {
+    let meta: Metainfo;
+    try {
+      meta = parseInfo(infoBytes, { trackers: this.options.trackers, webSeeds: this.options.webSeeds });
+    } catch (error) {
+      // it has the right hash: no peer is to blame, the torrent itself is broken
+      return this.#fail({ code: 'EBADTORRENT', message: error instanceof Error ? error.message : 'bad metadata' });
+    }
+    this.#adopt(meta);
+  }
+
+  onVerified(piece: number): void {
+    this.options.sink.onVerified(this, piece);
+  }
+
+  onPieceFlushed(): void {
+    this.touchRecord();
+  }
+
+  onDone(): void {
+    if (this.state === 'checking') return;
+    this.#enter();
+  }
+
+  onDiskFault(fault: IoFault): void {
+    this.#retryAtMs = this.core.turn.now + RETRY_MS;
+    this.#fail(fault);
+  }
+
+  onPeerReady(): void {}
+
+  onBan(ip: string): void {
+    this.book.ban(ip, this.core.turn.now);
+    this.options.sink.onWarning(this, `banned ${ip}: it sent corrupt data`);
+  }
+
+  // --------------------------------------------------------------------------------------------------- announce sink
+
+  onAnnounce(id: number, url: string, timeoutMs: number): void {
+    this.core.announces.get(this, id, url, timeoutMs);
+  }
+
+  onAbandon(id: number): void {
+    this.core.announces.abandon(this, id);
+  }
+
+  onPeers(peers4: Uint8Array, peers6: Uint8Array, named: readonly NamedPeer[]): void {
+    this.book.addCompact(peers4, 4, CandidateSource.Tracker);
+    this.book.addCompact(peers6, 16, CandidateSource.Tracker);
+    for (const { host, port } of named) this.addNamedPeer(host, port, CandidateSource.Tracker);
+    this.core.dialSoon();
+  }
+
+  onExternalIp(): void {}
+
+  onTrackerSwitched(): void {
+    if (!this.meta?.private) return;
+    // BEP 27: the swarms of two trackers of a private torrent are kept apart
+    for (const peer of [...this.swarm.peers]) if (!peer.link.incoming) peer.link.close(PeerFault.Evicted, null);
+  }
+
+  onTrackerWarning(url: string, message: string): void {
+    this.options.sink.onWarning(this, `${url}: ${message}`);
+  }
+
+  fillFigures(into: AnnounceFigures): void {
+    into.uploaded = this.swarm.up.total;
+    into.downloaded = this.swarm.down.total;
+    into.partialSeed = false;
+    if (this.meta === null || this.swarm.have === null) {
+      into.left = -1;
+      return;
+    }
+    into.left = this.bytesTotal() - this.bytesDone();
+    if (into.left === 0 && !this.swarm.have.isFull) {
+      into.partialSeed = true;
+      into.left = Math.max(1, (this.swarm.have.length - this.swarm.have.count) * this.meta.pieceLength);
+    }
+  }
+
+  /** Resolves a host name and takes what it stands for as a candidate. */
+  addNamedPeer(host: string, port: number, source: CandidateSource): void {
+    this.core.ports.net.resolve(host, (fault, ips) => {
+      this.core.begin();
+      if (fault !== null) return this.options.sink.onWarning(this, fault.message);
+      for (const ip of ips) this.addPeer(ip, port, source);
+    });
+  }
+
+  // ------------------------------------------------------------------------------------------------------- disk sink
+
+  onFlushed(piece: number): void {
+    this.swarm.onFlushed(piece);
+  }
+
+  onRead(job: number, fault: IoFault | null, slots: Int32Array, count: number): void {
+    this.swarm.onRead(job, fault, slots, count);
+  }
+
+  onStoreHash(job: number, fault: IoFault | null, digest: Uint8Array): void {
+    this.swarm.onStoreHash(job, fault, digest);
+  }
+
+  onStoreFault(fault: IoFault): void {
+    this.swarm.onStoreFault(fault);
+  }
+
+  onRoom(): void {
+    this.swarm.onRoom();
+  }
+
+  onWork(): void {
+    this.onTouched();
+  }
+
+  onRestored(claimed: Bitfield, toHashCount: number): void {
+    this.checkedPieces = 0;
+    this.checkTotal = toHashCount;
+    this.#trustedBytes = this.#bytesOf(claimed);
+  }
+
+  onChecked(): void {
+    this.checkedPieces++;
+  }
+
+  onCheckDone(): void {
+    const claimed = this.disk!.flushed.clone();
+    if (this.swarm.layout === null) {
+      this.resumedBytes = this.options.record === null ? this.#trustedBytes : this.#bytesOf(claimed);
+      this.swarm.start(this.meta!, this.layout!, this.disk!, claimed, this.#piecePriorities());
+    } else this.swarm.restart(claimed);
+    this.#complete = this.swarm.unflushedWanted === 0;
+    this.touchRecord();
+    this.#enter();
+  }
+
+  onPartsMoved(_file: number, fault: IoFault | null): void {
+    if (fault !== null) this.onDiskFault(fault);
+  }
+
+  // ----------------------------------------------------------------------------------------------------- what it says
+
+  /** Bytes of the wanted files, pads left out. */
+  bytesTotal(): number {
+    if (this.meta === null) return 0;
+    if (this.priorities === null) return this.meta.bytes;
+    let bytes = 0;
+    this.meta.files.forEach((file, i) => {
+      if (!file.pad && this.priorities![i]! > 0) bytes += file.length;
+    });
+    return bytes;
+  }
+
+  bytesDone(): number {
+    return this.swarm.flushed === null ? 0 : this.#bytesOf(this.swarm.flushed);
+  }
+
+  /** Flushed bytes of one file. */
+  fileBytesDone(file: number): number {
+    const { flushed } = this.swarm;
+    return flushed === null ? 0 : this.#fileBytes(file, flushed);
+  }
+
+  stats(): TorrentStats {
+    const { swarm } = this;
+    const bytesDone = this.bytesDone();
+    const bytesTotal = this.bytesTotal();
+    const downRate = swarm.down.rateBps;
+    let seeds = 0;
+    for (const peer of swarm.peers) if (peer.isSeed) seeds++;
+    return {
+      state: this.state,
+      bytesDone,
+      bytesTotal,
+      downRate,
+      upRate: swarm.up.rateBps,
+      downloaded: swarm.down.total,
+      uploaded: swarm.up.total,
+      wasted: swarm.wasted,
+      hashFails: swarm.hashFails,
+      resumed: this.resumedBytes,
+      peers: swarm.peers.length,
+      seeds,
+      candidates: this.book.candidateCount,
+      piecesDone: swarm.have?.count ?? 0,
+      pieceCount: this.meta?.pieceCount ?? 0,
+      spilled: swarm.spilled,
+      checking: this.state === 'checking' ? this.checkedPieces / Math.max(1, this.checkTotal) : null,
+      eta: downRate > 0 && bytesTotal > bytesDone ? (bytesTotal - bytesDone) / downRate : null,
+      error: this.error,
+    };
+  }
+
+  peerStats(): PeerStats[] {
+    return this.swarm.peers.map((peer) => ({
+      address: peer.link.remote,
+      client: peer.conversation.remote.client ?? clientName(peer.peerId),
+      incoming: peer.link.incoming,
+      progress: peer.has === null ? Number(peer.rawAll) : peer.has.count / Math.max(1, peer.has.length),
+      downRate: peer.down.rateBps,
+      upRate: peer.up.rateBps,
+      downloaded: peer.down.total,
+      uploaded: peer.up.total,
+      amChoking: peer.conversation.amChoking,
+      amInterested: peer.conversation.amInterested,
+      peerChoking: peer.conversation.peerChoking,
+      peerInterested: peer.conversation.peerInterested,
+      requestsOut: peer.window.count,
+      requestsIn: peer.uploads.count,
+    }));
+  }
+
+  trackerStats(): TrackerStats[] {
+    return this.announcer.status(this.core.turn.now);
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- record
+
+  /** What the record says has changed. */
+  touchRecord(): void {
+    this.#dirty = true;
+    this.core.active.add(this);
+  }
+
+  /** The whole .torrent, made once. */
+  torrentBytes(): Uint8Array {
+    return this.meta!.torrentBytes();
+  }
+
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  get isStopping(): boolean {
+    return this.#stopping;
+  }
+
+  /** Calls back when it stops. Returns how to take that back. */
+  onStop(listener: () => void): () => void {
+    this.#stopListeners.add(listener);
+    return () => this.#stopListeners.delete(listener);
+  }
+
+  get key(): string {
+    return toHex(this.infoHash ?? this.infoHashV2!);
+  }
+
+  /** Writes the record; one at a time, and what changes meanwhile goes into the next. */
+  save(clean = false, done: (() => void) | null = null): void {
+    if (this.#saving && !clean) return;
+    this.#dirty = false;
+    this.#saving = true;
+    this.#savedAtMs = this.core.turn.now;
+    this.core.ports.state.save(this.key, recordBytes(this, clean), (fault) => {
+      this.core.begin();
+      this.#saving = false;
+      if (fault !== null) this.options.sink.onWarning(this, fault.message);
+      done?.();
+    });
+  }
+
+  // --------------------------------------------------------------------------------------------------------- private
+
+  #adopt(meta: Metainfo): void {
+    this.meta = meta;
+    this.name = meta.name;
+    this.layout = new Layout(meta);
+    this.priorities = this.#chosen(meta);
+    const { ports, readCache } = this.core;
+    this.disk = new Disk({
+      meta,
+      layout: this.layout,
+      folder: this.folder,
+      files: ports.files,
+      hasher: ports.hasher,
+      slots: ports.slots,
+      sink: this,
+      readCache,
+      partFileName: `.${this.key}.parts`,
+    });
+    this.#go('checking');
+    this.options.sink.onMetadata(this, meta);
+    for (let f = 0; f < meta.files.length; f++) if (this.priorities?.[f] === 0) this.disk.setWanted(f, false);
+    this.core.active.add(this);
+    this.disk.restore(this.options.record, this.options.existing, ports.state.bootId);
+  }
+
+  /** What is wanted from the start. */
+  #chosen(meta: Metainfo): Uint8Array | null {
+    const { priorities, select, selectSkipsPads } = this.options;
+    if (select === null) return priorities?.length === meta.files.length ? priorities : null;
+    const chosen = new Uint8Array(meta.files.length);
+    let index = 0;
+    const wanted = new Set(select);
+    meta.files.forEach((file, f) => {
+      if (wanted.has(selectSkipsPads ? index : f) && !file.pad) chosen[f] = 4;
+      if (!file.pad) index++;
+    });
+    return chosen;
+  }
+
+  /** Into the state that fits. */
+  #enter(): void {
+    if (this.#stopping || this.swarm.layout === null) return;
+    if (this.#paused) return this.#go('paused');
+    if (this.swarm.storeBroken) return;
+    const complete = this.swarm.unflushedWanted === 0;
+    if (!complete) {
+      this.#prepare();
+      this.#go('downloading');
+    } else {
+      if (!this.#complete) this.announcer.completed(this.core.turn.now);
+      this.#complete = true;
+      this.#prepare();
+      if (this.state !== 'seeding') {
+        this.#go('seeding');
+        this.save();
+        this.options.sink.onDone(this);
+      }
+    }
+    this.#seek();
+  }
+
+  /** Files that no piece has bytes of, and full preallocation; once. */
+  #prepare(): void {
+    if (this.#prepared) return;
+    this.#prepared = true;
+    const done = (fault: IoFault | null) => {
+      if (fault !== null) this.onDiskFault(fault);
+    };
+    this.disk!.makeEmptyFiles(done);
+    if (this.options.preallocate === 'full') this.disk!.preallocate(true, done);
+  }
+
+  /** Looks for peers. */
+  #seek(): void {
+    this.announcer.port = this.core.port;
+    this.announcer.start(this.core.turn.now, this.core.entries.length > 50 ? 60_000 : 0);
+    this.core.announces.schedule(this);
+    this.core.active.add(this);
+    this.core.dialSoon();
+  }
+
+  #go(state: TorrentState): void {
+    if (this.state === state) return;
+    this.state = state;
+    this.options.sink.onState(this, state);
+  }
+
+  #fail(fault: IoFault): void {
+    this.error = fault;
+    this.#go('error');
+    this.options.sink.onError(this, fault);
+  }
+
+  /** An entry with nothing going on is not looked at until something comes in. */
+  #settleActivity(): void {
+    const idle = this.swarm.peers.length === 0 && this.dialing === 0 && !this.#dirty && !this.#saving;
+    if (!idle || this.#retryAtMs !== Infinity || this.swarm.picker !== null) return;
+    if (this.state !== 'seeding' && this.state !== 'paused') return;
+    if (this.book.candidateCount > 0 && !this.#paused) return;
+    this.core.active.delete(this);
+  }
+
+  #piecePriorities(): Uint8Array | null {
+    const { meta, layout, priorities } = this;
+    if (meta === null || layout === null) return null;
+    if (priorities === null && !this.options.firstAndLast) return null;
+    const pieces = new Uint8Array(meta.pieceCount);
+    meta.files.forEach((file, f) => {
+      const priority = priorities === null ? 4 : priorities[f]!;
+      if (file.pad || file.length === 0 || priority === 0) return;
+      const first = layout.firstPiece(f);
+      const last = layout.lastPiece(f);
+      for (let p = first; p <= last; p++) pieces[p] = Math.max(pieces[p]!, priority);
+      if (!this.options.firstAndLast) return;
+      pieces[first] = 7;
+      pieces[last] = 7;
+    });
+    return pieces;
+  }
+
+  /** Bytes of wanted files in these pieces, pads left out. */
+  #bytesOf(pieces: Bitfield): number {
+    const { meta, layout } = this;
+    if (meta === null || layout === null) return 0;
+    if (pieces.isFull) return this.bytesTotal();
+    if (this.priorities === null && !this.#hasPads()) {
+      let bytes = pieces.count * meta.pieceLength;
+      const last = meta.pieceCount - 1;
+      if (meta.infoHash !== null && last >= 0 && pieces.get(last)) bytes -= meta.pieceLength - layout.pieceSize(last);
+      if (meta.infoHash !== null) return bytes;
+    }
+    let bytes = 0;
+    meta.files.forEach((file, f) => {
+      if (!file.pad && this.priorities?.[f] !== 0) bytes += this.#fileBytes(f, pieces);
+    });
+    return bytes;
+  }
+
+  #fileBytes(index: number, pieces: Bitfield): number {
+    const layout = this.layout!;
+    const { files, pieceLength } = this.meta!;
+    const file = files[index]!;
+    if (pieces.isFull || file.length === 0) return file.length;
+    let bytes = 0;
+    for (let p = layout.firstPiece(index); p <= layout.lastPiece(index); p++) {
+      if (!pieces.get(p)) continue;
+      const begin = p * pieceLength;
+      const end = begin + layout.pieceSize(p);
+      bytes += Math.min(end, file.offset + file.length) - Math.max(begin, file.offset);
+    }
+    return bytes;
+  }
+
+  #hasPads(): boolean {
+    return this.meta!.files.some((file) => file.pad);
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * What the session itself wants to remember of a torrent, inside the disk's resume record: selection, order, limits,
+ * whether it is paused, and the magnet's trackers while there is no metadata.
+ *
+ * Invariant: `readOptions` never throws; what it cannot read is the default.
+ */
+
+import { utf8Encode } from '../base/bytes.ts';
+import { BDict, decode, encode } from '../codec/bencode.ts';
+import { encodeRecord, magnetRecord, makeRecord } from '../disk/resume.ts';
+import type { Entry } from './entry.ts';
+
+export interface RecordedOptions {
+  /** Per file 0..7, or null. */
+  readonly priorities: Uint8Array | null;
+  readonly sequential: boolean;
+  readonly paused: boolean;
+  readonly downloadLimit: number;
+  readonly uploadLimit: number;
+  /** Tiers as they stand; empty where the torrent's own are meant. */
+  readonly trackers: readonly (readonly string[])[];
+  readonly infoHashV2: Uint8Array | null;
+}
+
+const NOTHING: RecordedOptions = {
+  priorities: null,
+  sequential: false,
+  paused: false,
+  downloadLimit: 0,
+  uploadLimit: 0,
+  trackers: [],
+  infoHashV2: null,
+};
+const NONE = new Uint8Array(0);
+
+/** The record of a torrent as it stands, as bytes for the state store. */
+export function recordBytes(entry: Entry, clean: boolean): Uint8Array {
+  const options = encode({
+    down: entry.downLimit.rateBps,
+    paused: entry.paused ? 1 : 0,
+    priorities: entry.priorities ?? NONE,
+    sequential: entry.sequential ? 1 : 0,
+    trackers: entry.announcer.tiers().map((tier) => tier.map((url) => utf8Encode(url))),
+    up: entry.upLimit.rateBps,
+    v2: entry.infoHashV2 ?? NONE,
+  });
+  if (entry.disk === null) return encodeRecord(magnetRecord(entry.swarmHash, entry.name, entry.folder, options));
+  const partials = [...entry.swarm.partials.list];
+  partials.sort((a, b) => b.arrivedCount / b.blockCount - a.arrivedCount / a.blockCount || a.piece - b.piece);
+  return encodeRecord(
+    makeRecord(entry.disk, {
+      options,
+      torrent: entry.torrentBytes(),
+      bootId: entry.core.ports.state.bootId,
+      clean,
+      inDoubt: partials.map((partial) => partial.piece),
+    }),
+  );
+}
+
+export function readOptions(bytes: Uint8Array): RecordedOptions {
+  try {
+    const dict = decode(bytes);
+    if (!(dict instanceof BDict)) return NOTHING;
+    const priorities = dict.bytes('priorities');
+    const v2 = dict.bytes('v2');
+    const tiers = dict.get('trackers');
+    const text = new TextDecoder();
+    return {
+      priorities: priorities === null || priorities.length === 0 ? null : priorities.map((p) => Math.min(p, 7)),
+      sequential: dict.int('sequential') === 1,
+      paused: dict.int('paused') === 1,
+      downloadLimit: Math.max(0, dict.int('down') ?? 0),
+      uploadLimit: Math.max(0, dict.int('up') ?? 0),
+      trackers: Array.isArray(tiers)
+        ? tiers.map((tier) =>
+            Array.isArray(tier) ? tier.flatMap((url) => (url instanceof Uint8Array ? [text.decode(url)] : [])) : [],
+          )
+        : [],
+      infoHashV2: v2?.length === 32 ? v2.slice() : null,
+    };
+  } catch {
+    return NOTHING;
+  }
+}

@@ -1,0 +1,366 @@
+/**
+ * A torrent as a program sees it: promises, iterators and plain numbers around the synchronous Entry. Holds no state of
+ * the transfer itself.
+ */
+
+import { toHex } from '../base/bytes.ts';
+import { type IoFault, ShoalError } from '../base/errors.ts';
+import { parseEndpoint } from '../base/ip.ts';
+import type { Metainfo } from '../codec/metainfo.ts';
+import { CandidateSource } from '../swarm/peer-book.ts';
+import type { Entry, EntrySink } from './entry.ts';
+import { EventStream } from './event-stream.ts';
+import { FileStream, type StreamOptions } from './file-stream.ts';
+import type { Session } from './session.ts';
+import type { PeerStats, ShoalEvent, TorrentState, TorrentStats, TrackerStats } from './types.ts';
+
+/** A file of a torrent. Pads are not among them. */
+export class TorrentFileHandle {
+  /** Index in `torrent.files`. */
+  readonly index: number;
+  /** Where it is below the download folder, '/' between components. */
+  readonly path: string;
+  readonly name: string;
+  /** Bytes. */
+  readonly length: number;
+  readonly #entry: Entry;
+  readonly #metaIndex: number;
+
+  constructor(entry: Entry, index: number, metaIndex: number) {
+    const file = entry.meta!.files[metaIndex]!;
+    this.index = index;
+    this.path = file.path.join('/');
+    this.name = file.path[file.path.length - 1]!;
+    this.length = file.length;
+    this.#entry = entry;
+    this.#metaIndex = metaIndex;
+  }
+
+  /** Verified and flushed bytes. */
+  get bytesDone(): number {
+    return this.#entry.fileBytesDone(this.#metaIndex);
+  }
+
+  /** 0: not wanted; 1..7, 4 by default. */
+  get priority(): number {
+    return this.#entry.priorities?.[this.#metaIndex] ?? 4;
+  }
+
+  set priority(priority: number) {
+    if (!Number.isInteger(priority) || priority < 0 || priority > 7) {
+      throw new ShoalError('bad-option', `priority of a file is 0 to 7, not ${priority}`);
+    }
+    const entry = this.#entry;
+    const all = entry.priorities?.slice() ?? new Uint8Array(entry.meta!.files.length).fill(4);
+    all[this.#metaIndex] = priority;
+    entry.setPriorities(all);
+  }
+
+  /**
+   * The bytes from `start` to before `end` (default: all), as they arrive; what is read next is fetched before everything
+   * else. Ends with an error if the torrent fails or is closed. A web ReadableStream, so also an async iterable.
+   */
+  stream(options: StreamOptions = {}): ReadableStream<Uint8Array> {
+    return new FileStream(this.#entry, this.#metaIndex, options).readable;
+  }
+}
+
+export class Torrent implements EntrySink {
+  readonly #session: Session;
+  readonly #streams = new Set<EventStream<ShoalEvent>>();
+  #entry: Entry | null = null;
+  #files: readonly TorrentFileHandle[] | null = null;
+
+  /** Made by `session.add`. */
+  constructor(session: Session) {
+    this.#session = session;
+  }
+
+  /** Called once by the session. */
+  bind(entry: Entry): void {
+    this.#entry = entry;
+  }
+
+  /** Internal: what this wraps. */
+  get entry(): Entry {
+    return this.#entry!;
+  }
+
+  /** v1, hex, or null. */
+  get infoHash(): string | null {
+    return this.entry.infoHash === null ? null : toHex(this.entry.infoHash);
+  }
+
+  /** v2, hex, or null. */
+  get infoHashV2(): string | null {
+    const hash = this.entry.infoHashV2 ?? this.entry.meta?.infoHashV2 ?? null;
+    return hash === null ? null : toHex(hash);
+  }
+
+  /** The torrent's name, or the magnet's while the metadata is missing. */
+  get name(): string {
+    return this.entry.name;
+  }
+
+  get state(): TorrentState {
+    return this.entry.state;
+  }
+
+  get folder(): string {
+    return this.entry.folder;
+  }
+
+  /** Null while the metadata is missing. */
+  get meta(): Metainfo | null {
+    return this.entry.meta;
+  }
+
+  /** Empty while the metadata is missing. Pads left out. */
+  get files(): readonly TorrentFileHandle[] {
+    const { meta } = this.entry;
+    if (meta === null) return [];
+    if (this.#files === null) {
+      const files: TorrentFileHandle[] = [];
+      meta.files.forEach((file, i) => {
+        if (!file.pad) files.push(new TorrentFileHandle(this.entry, files.length, i));
+      });
+      this.#files = files;
+    }
+    return this.#files;
+  }
+
+  stats(): TorrentStats {
+    return this.entry.stats();
+  }
+
+  peers(): PeerStats[] {
+    return this.entry.peerStats();
+  }
+
+  trackers(): TrackerStats[] {
+    return this.entry.trackerStats();
+  }
+
+  /** A byte per piece: 0 missing, 1 partial, 2 verified, 3 flushed. */
+  pieces(): Uint8Array {
+    const { swarm } = this.entry;
+    const map = new Uint8Array(this.entry.meta?.pieceCount ?? 0);
+    for (let p = 0; p < map.length; p++) {
+      if (swarm.flushed?.get(p)) map[p] = 3;
+      else if (swarm.have?.get(p)) map[p] = 2;
+    }
+    for (const partial of swarm.partials.list) map[partial.piece] = 1;
+    return map;
+  }
+
+  /** Resolves with the metadata when it is known. */
+  metadata(signal?: AbortSignal): Promise<Metainfo> {
+    return this.#until(() => this.entry.meta, signal);
+  }
+
+  /** Resolves when what stood in the folder has been looked at: `stats().bytesDone` is what is claimed. */
+  checked(signal?: AbortSignal): Promise<void> {
+    return this.#until(() => this.entry.swarm.layout !== null || null, signal).then(() => undefined);
+  }
+
+  /** Resolves when everything wanted is verified and flushed. Rejects when the torrent fails or is closed. */
+  done(signal?: AbortSignal): Promise<void> {
+    return this.#until(() => {
+      const { error, state, swarm } = this.entry;
+      if (state === 'error' && error !== null) throw diskError(error);
+      return (swarm.layout !== null && state !== 'checking' && swarm.unflushedWanted === 0) || null;
+    }, signal).then(() => undefined);
+  }
+
+  /** Statistics now and every interval (default 1 s); ends when everything wanted is there, or the torrent stops. */
+  async *progress(options: { intervalMs?: number; signal?: AbortSignal } = {}): AsyncGenerator<TorrentStats, void> {
+    const { intervalMs = 1000, signal } = options;
+    while (!signal?.aborted) {
+      const stats = this.stats();
+      yield stats;
+      if (stats.state === 'stopped' || stats.state === 'seeding') return;
+      await new Promise<void>((resolve) => {
+        const events = this.#listen(() => {
+          if (this.state !== 'stopped' && this.state !== 'seeding') return;
+          cancel();
+          resolve();
+        });
+        const alarm = this.#session.core.alarm(intervalMs, () => {
+          cancel();
+          resolve();
+        });
+        const onAbort = () => {
+          cancel();
+          resolve();
+        };
+        const cancel = () => {
+          events();
+          alarm();
+          signal?.removeEventListener('abort', onAbort);
+        };
+        signal?.addEventListener('abort', onAbort, { once: true });
+      });
+    }
+  }
+
+  /** What happens to this torrent, from now on, until it is closed. */
+  events(signal?: AbortSignal): AsyncIterable<ShoalEvent> {
+    const stream = new EventStream<ShoalEvent>((ended) => this.#streams.delete(ended), signal);
+    this.#streams.add(stream);
+    return stream;
+  }
+
+  /** Tries a peer, "host:port". */
+  addPeer(address: string): void {
+    const endpoint = parseEndpoint(address);
+    if (endpoint === null) throw new ShoalError('bad-option', `"${address}" is not host:port`);
+    this.entry.addNamedPeer(endpoint.host, endpoint.port, CandidateSource.Manual);
+  }
+
+  /** Wants these files (indices into `files`) and no others. */
+  select(files: readonly number[]): void {
+    this.entry.select(this.#session.metaIndices(this.entry.meta!, files));
+  }
+
+  setSequential(on: boolean): void {
+    this.entry.setSequential(on);
+  }
+
+  /** Bytes per second, 0: none. */
+  setLimits(limits: { down?: number; up?: number }): void {
+    const { now } = this.entry.core.turn;
+    if (limits.down !== undefined) this.entry.downLimit.setRate(now, limits.down);
+    if (limits.up !== undefined) this.entry.upLimit.setRate(now, limits.up);
+  }
+
+  pause(): void {
+    this.entry.core.begin();
+    this.entry.pause();
+  }
+
+  resume(): void {
+    this.entry.core.begin();
+    this.entry.resume();
+  }
+
+  /** Hashes what is on disk again; the state is 'checking' meanwhile. */
+  recheck(): void {
+    this.entry.core.begin();
+    this.entry.recheck();
+  }
+
+  /** Announces now, as far as the trackers allow. */
+  announce(): void {
+    this.entry.core.begin();
+    this.entry.announcer.announceNow(this.entry.core.turn.now);
+    this.entry.core.announces.schedule(this.entry);
+  }
+
+  /** Moves the data to another folder; the transfer waits meanwhile. Rejects, and all stays where it was, on a fault. */
+  move(folder: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.entry.move(this.#session.absolute(folder), (fault) =>
+        fault === null ? resolve() : reject(diskError(fault)),
+      );
+    });
+  }
+
+  /** Takes it out of the session; with `data`, deletes what was downloaded. */
+  remove(options: { data?: boolean } = {}): Promise<void> {
+    return this.#session.removeTorrent(this, options.data ?? false);
+  }
+
+  // ------------------------------------------------------------------------------------------------------ entry sink
+
+  onState(_entry: Entry, state: TorrentState): void {
+    this.#say({ type: 'state', infoHash: this.#key, state });
+  }
+
+  onMetadata(_entry: Entry, meta: Metainfo): void {
+    this.#say({ type: 'metadata', infoHash: this.#key, name: meta.name });
+  }
+
+  onVerified(_entry: Entry, piece: number): void {
+    if (this.#streams.size > 0 || this.#listeners.size > 0 || this.#session.hasListeners) {
+      this.#say({ type: 'piece', infoHash: this.#key, pieces: [piece] });
+    }
+  }
+
+  onDone(): void {
+    this.#say({ type: 'done', infoHash: this.#key });
+  }
+
+  onError(_entry: Entry, error: IoFault): void {
+    this.#say({ type: 'error', infoHash: this.#key, error });
+  }
+
+  onWarning(_entry: Entry, message: string): void {
+    this.#say({ type: 'warning', infoHash: this.#key, message });
+  }
+
+  /** The session is done with it. */
+  ended(): void {
+    for (const stream of [...this.#streams]) stream.end();
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  // --------------------------------------------------------------------------------------------------------- private
+
+  readonly #listeners = new Set<() => void>();
+
+  get #key(): string {
+    return this.entry.key;
+  }
+
+  #say(event: ShoalEvent): void {
+    for (const stream of [...this.#streams]) stream.push(event);
+    this.#session.say(event);
+    if (event.type !== 'piece') for (const listener of [...this.#listeners]) listener();
+  }
+
+  #listen(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Resolves when `test` gives something; rejects when it throws, on abort, or when the torrent is closed. */
+  #until<T>(test: () => T | null, signal?: AbortSignal): Promise<T> {
+    return new Promise((resolve, reject) => {
+      let stop: () => void = () => {};
+      const onAbort = () => {
+        stop();
+        reject(new ShoalError('aborted', 'aborted'));
+      };
+      const look = (): boolean => {
+        try {
+          const value = test();
+          if (value !== null) {
+            resolve(value);
+            return true;
+          }
+          if (this.state === 'stopped' && this.#entry?.isStopping)
+            throw new ShoalError('closed', 'the torrent was closed');
+          return false;
+        } catch (error) {
+          reject(error);
+          return true;
+        }
+      };
+      if (signal?.aborted) return reject(new ShoalError('aborted', 'aborted'));
+      if (look()) return;
+      const cancel = this.#listen(() => {
+        if (look()) stop();
+      });
+      stop = () => {
+        cancel();
+        signal?.removeEventListener('abort', onAbort);
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+}
+
+/** An io fault as the public API throws it. */
+export function diskError(fault: IoFault): ShoalError {
+  return new ShoalError(fault.code === 'EBADTORRENT' ? 'bad-torrent' : 'disk', fault.message);
+}

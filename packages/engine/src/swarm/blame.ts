@@ -1,0 +1,50 @@
+/**
+ * Carries out what SmartBan finds: who sent corrupt data is banned by address, who is suspected goes on parole.
+ *
+ * Invariant: an address is remembered as long as evidence against its peer is, even after the peer left.
+ */
+
+import type { Partial } from './partials.ts';
+import type { Peer } from './peer.ts';
+import { SmartBan } from './smart-ban.ts';
+import type { Swarm } from './swarm.ts';
+
+export class Blame {
+  readonly #swarm: Swarm;
+  readonly #smart = new SmartBan();
+  /** Addresses of peers that left while evidence about them is kept. */
+  readonly #gone = new Map<number, string>();
+
+  constructor(swarm: Swarm) {
+    this.#swarm = swarm;
+  }
+
+  /** Whether the digests of the blocks are of use when the piece passes. */
+  suspects(piece: number): boolean {
+    return this.#smart.wantsDigests(piece);
+  }
+
+  /** A piece failed. `digests`: SHA-1 of each block, joined, or null. */
+  failed(partial: Partial, digests: Uint8Array | null): void {
+    this.#punish(this.#smart.failed(partial.piece, partial.senders, digests));
+  }
+
+  passed(partial: Partial, digests: Uint8Array | null): void {
+    this.#punish(this.#smart.passed(partial.piece, partial.senders, digests));
+  }
+
+  left(peer: Peer): void {
+    if (this.#smart.remembers(peer.number)) this.#gone.set(peer.number, peer.link.remote.ip);
+    this.#smart.left(peer.number);
+  }
+
+  #punish(culprits: readonly number[]): void {
+    for (const number of [...culprits]) {
+      const peer = this.#swarm.peers.find((p) => p.number === number);
+      const ip = peer?.link.remote.ip ?? this.#gone.get(number);
+      if (ip !== undefined) this.#swarm.ban(ip);
+    }
+    for (const number of this.#gone.keys()) if (!this.#smart.remembers(number)) this.#gone.delete(number);
+    for (const peer of this.#swarm.peers) peer.onParole = this.#smart.onParole(peer.number);
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * Fetches the info dictionary from peers (BEP 9) and serves it once we have it.
+ *
+ * An *attempt* is a size that some peer named and a buffer of that size. Its pieces are asked of several peers at once;
+ * when all are in, the info-hash decides. A wrong one costs everybody who sent a part of it their say: the next attempt
+ * takes everything from one peer, and who sends wrong metadata alone is closed.
+ *
+ * Limits: 16 MiB of metadata (DEMANDS W14; libtorrent takes 30), 2 pieces in flight per peer, 10 s for an answer. Serving:
+ * twice the metadata's size per peer and minute, rejects after that.
+ */
+
+import { equal } from '../base/bytes.ts';
+import { PeerFault } from '../base/errors.ts';
+import { sha1, sha256 } from '../base/hash.ts';
+import type { Peer } from './peer.ts';
+
+export const METADATA_PIECE_BYTES = 16384;
+const MAX_METADATA_BYTES = 16 << 20;
+const IN_FLIGHT_PER_PEER = 2;
+const ANSWER_MS = 10_000;
+/** Rest after a reject or a wrong size (libtorrent: 1 min). */
+const REST_MS = 60_000;
+const SERVE_PERIOD_MS = 60_000;
+const NOBODY = -1;
+
+export interface MetadataSink {
+  /** The info dictionary, verified against the info-hash. */
+  onMetadata(infoBytes: Uint8Array): void;
+}
+
+export class MetadataFetch {
+  readonly #infoHash: Uint8Array | null;
+  readonly #infoHashV2: Uint8Array | null;
+  readonly #sink: MetadataSink;
+  /** Null while it is missing. */
+  #infoBytes: Uint8Array | null = null;
+  #buffer: Uint8Array | null = null;
+  /** Per piece: who was asked, when; who sent it. */
+  #askedOf = new Int32Array(0);
+  #askedAtMs = new Float64Array(0);
+  #sentBy = new Int32Array(0);
+  #missingCount = 0;
+  /** After a failure everything comes from one peer. */
+  #alone = false;
+  #soleNumber = NOBODY;
+
+  constructor(infoHash: Uint8Array | null, infoHashV2: Uint8Array | null, sink: MetadataSink) {
+    this.#infoHash = infoHash;
+    this.#infoHashV2 = infoHashV2;
+    this.#sink = sink;
+  }
+
+  get size(): number {
+    return this.#infoBytes?.length ?? 0;
+  }
+
+  /** We have it, from a file or an earlier run. */
+  provide(infoBytes: Uint8Array): void {
+    this.#infoBytes = infoBytes;
+    this.#buffer = null;
+  }
+
+  /** Asks the peer for what it may be asked now. Call it when the peer is ready, answered, or a second has passed. */
+  ask(peer: Peer, now: number): void {
+    if (this.#infoBytes !== null || peer.closed || now < peer.metadataRestUntilMs) return;
+    const size = peer.conversation.remote.metadataSize;
+    if (!peer.conversation.supports.metadata || size <= 0 || size > MAX_METADATA_BYTES) return;
+    if (this.#alone && this.#soleNumber !== NOBODY && this.#soleNumber !== peer.number) return;
+    if (this.#buffer === null) this.#begin(size);
+    if (this.#buffer!.length !== size) return;
+    if (this.#alone) this.#soleNumber = peer.number;
+    for (let i = 0; i < this.#sentBy.length && peer.metadataAsked < IN_FLIGHT_PER_PEER; i++) {
+      if (this.#sentBy[i] !== NOBODY || this.#askedOf[i] !== NOBODY) continue;
+      this.#askedOf[i] = peer.number;
+      this.#askedAtMs[i] = now;
+      peer.metadataAsked++;
+      peer.conversation.metadataRequest(i);
+      peer.link.touch();
+    }
+  }
+
+  received(peer: Peer, piece: number, totalSize: number, data: Uint8Array, peers: readonly Peer[], now: number): void {
+    const buffer = this.#buffer;
+    if (buffer === null || piece >= this.#sentBy.length || this.#askedOf[piece] !== peer.number) return;
+    const from = piece * METADATA_PIECE_BYTES;
+    const length = Math.min(METADATA_PIECE_BYTES, buffer.length - from);
+    this.#askedOf[piece] = NOBODY;
+    peer.metadataAsked--;
+    if (data.length !== length || totalSize !== buffer.length) return this.#rest(peer, now);
+    buffer.set(data, from);
+    this.#sentBy[piece] = peer.number;
+    this.#missingCount--;
+    if (this.#missingCount === 0) this.#judge(peers, now);
+    else this.ask(peer, now);
+  }
+
+  rejected(peer: Peer, piece: number, now: number): void {
+    if (piece >= this.#askedOf.length || this.#askedOf[piece] !== peer.number) return;
+    this.#askedOf[piece] = NOBODY;
+    peer.metadataAsked--;
+    this.#rest(peer, now);
+  }
+
+  /** Requests without an answer are free for others; call each second. */
+  sweep(peers: readonly Peer[], now: number): void {
+    if (this.#buffer === null) return;
+    for (let i = 0; i < this.#askedOf.length; i++) {
+      if (this.#askedOf[i] === NOBODY || now - this.#askedAtMs[i]! < ANSWER_MS) continue;
+      const slow = peers.find((peer) => peer.number === this.#askedOf[i]);
+      this.#askedOf[i] = NOBODY;
+      if (slow === undefined) continue;
+      slow.metadataAsked--;
+      this.#rest(slow, now);
+    }
+    // nobody left who speaks of this size: start over with another
+    const alive = peers.some(
+      (p) => p.conversation.remote.metadataSize === this.#buffer!.length && now >= p.metadataRestUntilMs,
+    );
+    if (!alive) this.#drop();
+  }
+
+  /** The peer is gone. */
+  forget(peer: Peer): void {
+    for (let i = 0; i < this.#askedOf.length; i++) if (this.#askedOf[i] === peer.number) this.#askedOf[i] = NOBODY;
+    if (this.#soleNumber === peer.number) this.#soleNumber = NOBODY;
+  }
+
+  /** A peer asks for a piece of it. */
+  requested(peer: Peer, piece: number, now: number): void {
+    const info = this.#infoBytes;
+    peer.link.touch();
+    if (now - peer.metadataServedSinceMs >= SERVE_PERIOD_MS) {
+      peer.metadataServedSinceMs = now;
+      peer.metadataServedBytes = 0;
+    }
+    const from = piece * METADATA_PIECE_BYTES;
+    if (info === null || from >= info.length || peer.metadataServedBytes >= 2 * info.length) {
+      if (peer.metadataServedBytes < 4 * (info?.length ?? METADATA_PIECE_BYTES))
+        peer.conversation.metadataReject(piece);
+      // rejects are bounded too, so that a flood gets silence in the end
+      peer.metadataServedBytes += 64;
+      return;
+    }
+    const data = info.subarray(from, Math.min(from + METADATA_PIECE_BYTES, info.length));
+    peer.metadataServedBytes += data.length;
+    peer.conversation.metadataData(piece, info.length, data);
+  }
+
+  #begin(size: number): void {
+    const count = Math.ceil(size / METADATA_PIECE_BYTES);
+    this.#buffer = new Uint8Array(size);
+    this.#askedOf = new Int32Array(count).fill(NOBODY);
+    this.#askedAtMs = new Float64Array(count);
+    this.#sentBy = new Int32Array(count).fill(NOBODY);
+    this.#missingCount = count;
+  }
+
+  #judge(peers: readonly Peer[], now: number): void {
+    const bytes = this.#buffer!;
+    const v1 = this.#infoHash === null || equal(sha1(bytes), this.#infoHash);
+    const v2 = this.#infoHashV2 === null || equal(sha256(bytes), this.#infoHashV2);
+    if (v1 && v2) {
+      this.provide(bytes);
+      return this.#sink.onMetadata(bytes);
+    }
+    const senders = new Set(this.#sentBy);
+    this.#drop();
+    this.#alone = true;
+    if (senders.size === 1) peers.find((peer) => senders.has(peer.number))?.fault(PeerFault.Corrupt);
+    for (const peer of peers) this.ask(peer, now);
+  }
+
+  #drop(): void {
+    this.#buffer = null;
+    this.#askedOf = new Int32Array(0);
+    this.#sentBy = new Int32Array(0);
+    this.#missingCount = 0;
+    this.#soleNumber = NOBODY;
+  }
+
+  #rest(peer: Peer, now: number): void {
+    peer.metadataRestUntilMs = now + REST_MS;
+    if (this.#soleNumber === peer.number) this.#soleNumber = NOBODY;
+  }
+}

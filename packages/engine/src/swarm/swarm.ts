@@ -1,0 +1,596 @@
+/**
+ * The brain of one torrent: its peers, what is had and wanted, and the parts that decide (requests, intake, uploads,
+ * choker, metadata). Every event of a torrent that concerns more than one peer is a method here.
+ *
+ * Life: made with an info-hash; `start` gives it metadata, layout, store and what is claimed; `stop` ends it. Before
+ * `start` peers may be attached (state metadata): what they have is kept raw and replayed.
+ *
+ * Owns: `have` (verified). Flushed is the store's fact, kept here as `flushed` because peers and resume data ask for it;
+ * only `onFlushed` sets it. Between turns `touched` peers wait for `endTurn`.
+ */
+
+import { assert } from '../base/assert.ts';
+import { Bitfield } from '../base/bitfield.ts';
+import { type IoFault, PeerFault } from '../base/errors.ts';
+import { parseIp } from '../base/ip.ts';
+import { Meter } from '../base/meter.ts';
+import type { Hasher, PieceStore, PieceStoreSink } from '../base/ports.ts';
+import type { Rng } from '../base/random.ts';
+import { BLOCK_BYTES, type SlotPool } from '../base/slot-pool.ts';
+import type { Layout } from '../codec/layout.ts';
+import type { Metainfo } from '../codec/metainfo.ts';
+import type { Limiter } from '../transport/limiter.ts';
+import type { ExtendedHandshake } from '../wire/conversation-sink.ts';
+import { allowedFastSet } from './allowed-fast.ts';
+import { Blame } from './blame.ts';
+import { Choker } from './choker.ts';
+import { Intake } from './intake.ts';
+import { MetadataFetch } from './metadata-fetch.ts';
+import { type Partial, Partials } from './partials.ts';
+import { Peer, type PeerLink } from './peer.ts';
+import { Picker } from './picker.ts';
+import { Readers } from './reader.ts';
+import { Requests } from './requests.ts';
+import { Uploads } from './uploads.ts';
+
+/** What the session hears of a swarm. Calls come inside a turn. */
+export interface SwarmSink {
+  /** The info dictionary arrived and matches the info-hash. */
+  onMetadata(infoBytes: Uint8Array): void;
+  onVerified(piece: number): void;
+  onPieceFlushed(piece: number): void;
+  /** Everything wanted is flushed. Again after more was selected. */
+  onDone(): void;
+  /** The disk failed; nothing is requested until `retry`. */
+  onDiskFault(fault: IoFault): void;
+  onPeerReady(peer: Peer, handshake: ExtendedHandshake): void;
+  /** The address sent corrupt data beyond doubt. */
+  onBan(ip: string): void;
+  /** The swarm has work to do at the end of this turn. */
+  onTouched(): void;
+}
+
+export interface SwarmOptions {
+  readonly infoHash: Uint8Array | null;
+  readonly infoHashV2: Uint8Array | null;
+  readonly slots: SlotPool;
+  readonly hasher: Hasher;
+  readonly rng: Rng;
+  readonly sink: SwarmSink;
+  /** The session's time, read once per turn. */
+  readonly turn: { readonly now: number };
+  readonly downLimit: Limiter;
+  readonly upLimit: Limiter;
+  readonly uploadSlots: number;
+}
+
+/** Pieces of more than this many blocks (4 MiB) are hashed and written while they arrive. */
+const STREAMING_BLOCKS = 256;
+/** Part of the slots that downloads leave to uploads and disk. */
+const RESERVE_SHARE = 1 / 8;
+/** Both sides silent for so long: closed (libtorrent: 120 s). */
+const SILENCE_MS = 120_000;
+const KEEP_ALIVE_MS = 100_000;
+/** A peer that has had no use for us nor we for it (libtorrent: 600 s). */
+const USELESS_MS = 600_000;
+const ALLOWED_FAST_COUNT = 10;
+
+export class Swarm implements PieceStoreSink {
+  readonly slots: SlotPool;
+  readonly hasher: Hasher;
+  readonly rng: Rng;
+  readonly partials: Partials = new Partials();
+  readonly requests: Requests;
+  readonly intake: Intake;
+  readonly uploads: Uploads;
+  readonly readers: Readers;
+  readonly metadata: MetadataFetch;
+  readonly blame: Blame;
+  readonly choker: Choker<Peer>;
+  readonly peers: Peer[] = [];
+  readonly down: Meter = new Meter();
+  readonly up: Meter = new Meter();
+  readonly slotReserve: number;
+
+  meta: Metainfo | null = null;
+  layout: Layout | null = null;
+  store: PieceStore | null = null;
+  have: Bitfield | null = null;
+  flushed: Bitfield | null = null;
+  /** Null while nothing wanted is missing. */
+  picker: Picker | null = null;
+  /** Wanted pieces that are not flushed. */
+  unflushedWanted = 0;
+
+  sequential = false;
+  /** The disk failed and was not told to try again. */
+  storeBroken = false;
+  /** Requests a peer may have out now: the memory, shared out. */
+  windowLimit = 16;
+  wasted = 0;
+  hashFails = 0;
+  spilled = 0;
+
+  readonly #sink: SwarmSink;
+  readonly #turn: { readonly now: number };
+  readonly #downLimit: Limiter;
+  readonly #upLimit: Limiter;
+  readonly #touched: Peer[] = [];
+  #priorities: Uint8Array | null = null;
+  #nextNumber = 0;
+  #stopped = false;
+  #wasDone = false;
+  #hasPads = false;
+
+  constructor(options: SwarmOptions) {
+    this.slots = options.slots;
+    this.hasher = options.hasher;
+    this.rng = options.rng;
+    this.#sink = options.sink;
+    this.#turn = options.turn;
+    this.#downLimit = options.downLimit;
+    this.#upLimit = options.upLimit;
+    this.slotReserve = Math.floor(options.slots.count * RESERVE_SHARE);
+    this.requests = new Requests(this);
+    this.intake = new Intake(this);
+    this.uploads = new Uploads(this);
+    this.readers = new Readers(this);
+    this.metadata = new MetadataFetch(options.infoHash, options.infoHashV2, options.sink);
+    this.blame = new Blame(this);
+    this.choker = new Choker(options.uploadSlots, options.rng);
+  }
+
+  // ------------------------------------------------------------------------------------------------------ commands
+
+  /** The torrent is known and checked: `claimed` pieces are flushed. Priorities 0..7 per piece, null: all alike. */
+  start(meta: Metainfo, layout: Layout, store: PieceStore, claimed: Bitfield, priorities: Uint8Array | null): void {
+    assert(this.layout === null, 'a swarm started twice');
+    this.meta = meta;
+    this.layout = layout;
+    this.store = store;
+    this.#hasPads = meta.files.some((file) => file.pad);
+    this.have = claimed;
+    this.flushed = claimed.clone();
+    this.metadata.provide(meta.infoBytes);
+    this.setPriorities(priorities);
+    for (const peer of [...this.peers]) this.#introduce(peer);
+  }
+
+  /** Which pieces are wanted, and how much: 0..7 each. Null: all alike. */
+  setPriorities(priorities: Uint8Array | null): void {
+    this.#priorities = priorities;
+    const { have, flushed } = this;
+    if (have === null || flushed === null) return;
+    let lacking = 0;
+    this.unflushedWanted = 0;
+    for (let p = 0; p < have.length; p++) {
+      if (priorities !== null && priorities[p] === 0) continue;
+      if (!have.get(p)) lacking++;
+      if (!flushed.get(p)) this.unflushedWanted++;
+    }
+    if (lacking === 0) this.picker = null;
+    else this.#makePicker();
+    for (const partial of [...this.partials.list]) {
+      if (this.wants(partial.piece) || partial.judging) continue;
+      this.intake.drop(partial);
+      this.reopenPiece(partial.piece);
+    }
+    for (const peer of this.peers) this.#recountWanted(peer);
+    this.#wasDone = false;
+    this.#checkDone();
+  }
+
+  wants(piece: number): boolean {
+    return this.#priorities === null || this.#priorities[piece] !== 0;
+  }
+
+  /** The peer of a link whose handshake is complete. The link says its extension handshake, then `attach`es it. */
+  prepare(link: PeerLink, now: number): Peer {
+    return new Peer(this, link, this.#nextNumber++, now);
+  }
+
+  attach(peer: Peer): void {
+    const { link } = peer;
+    this.peers.push(peer);
+    link.conversation.sink = peer;
+    this.#shareMemory();
+    if (this.layout === null) {
+      // said once and for all; what turns out to be here follows as single haves
+      link.conversation.bitfield(NO_PIECES);
+      peer.toldNothing = true;
+    } else this.#introduce(peer);
+    this.wake(peer);
+  }
+
+  /** The link of the peer is closed. */
+  detach(peer: Peer): void {
+    if (peer.closed) return;
+    peer.closed = true;
+    this.requests.forget(peer);
+    this.metadata.forget(peer);
+    this.blame.left(peer);
+    this.peers.splice(this.peers.indexOf(peer), 1);
+    if (peer.has !== null) this.picker?.peerLeft(peer.has);
+    peer.uploads.free();
+    this.#shareMemory();
+    for (const other of this.peers) this.wake(other);
+  }
+
+  /** The disk may work again. */
+  retry(): void {
+    this.storeBroken = false;
+    this.store?.retry();
+    for (const peer of this.peers) this.wake(peer);
+  }
+
+  /** What is on disk turned out to be this (a recheck): everybody is met anew. */
+  restart(claimed: Bitfield): void {
+    this.#empty();
+    this.have = claimed;
+    this.flushed = claimed.clone();
+    this.setPriorities(this.#priorities);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#empty();
+    this.readers.stop();
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- turns
+
+  /** The peer may be asked for more, or served: looked at when the turn ends. */
+  wake(peer: Peer): void {
+    if (peer.awake || peer.closed) return;
+    peer.awake = true;
+    this.#touched.push(peer);
+    if (this.#touched.length === 1) this.#sink.onTouched();
+  }
+
+  endTurn(now: number): void {
+    for (let i = 0; i < this.#touched.length; i++) {
+      const peer = this.#touched[i]!;
+      peer.awake = false;
+      if (peer.closed) continue;
+      if (peer.uploads.count > 0 || peer.uploadsPaused) this.uploads.serve(peer, now);
+      if (this.layout === null) this.metadata.ask(peer, now);
+      else if (peer.wantedCount > 0) this.requests.refill(peer, now);
+    }
+    this.#touched.length = 0;
+    if (this.requests.starved && this.slots.freeCount <= this.slotReserve && this.intake.spill()) {
+      this.requests.starved = false;
+    }
+  }
+
+  /** When rate limits let something go on that waits for them; Infinity: nothing waits. */
+  nextAt(now: number): number {
+    let at = Infinity;
+    if (this.requests.starved) at = Math.min(at, this.#downLimit.nextAt(now));
+    if (this.uploads.starved) at = Math.min(at, this.#upLimit.nextAt(now));
+    return at;
+  }
+
+  /** Slots or rate came back: who was left waiting is looked at again. */
+  resumeStarved(): void {
+    if (!this.requests.starved && !this.uploads.starved) return;
+    this.requests.starved = false;
+    this.uploads.starved = false;
+    for (const peer of this.peers) this.wake(peer);
+  }
+
+  /** Every second. */
+  tick(now: number): void {
+    this.down.tick(now);
+    this.up.tick(now);
+    if (this.layout === null) this.metadata.sweep(this.peers, now);
+    for (const peer of [...this.peers]) {
+      peer.down.tick(now);
+      peer.up.tick(now);
+      this.requests.sweep(peer, now);
+      this.#retire(peer, now);
+      if (!peer.closed) this.wake(peer);
+    }
+    this.#rechoke(now);
+    this.resumeStarved();
+  }
+
+  // ------------------------------------------------------------------------------------------------ from the peers
+
+  gained(peer: Peer, piece: number): void {
+    this.picker?.gained(piece);
+    if (!this.have!.get(piece) && this.wants(piece)) {
+      peer.wantedCount++;
+      this.#showInterest(peer);
+      this.wake(peer);
+    }
+    if (peer.isSeed) this.wake(peer);
+  }
+
+  lost(peer: Peer, piece: number): void {
+    this.picker?.lost(piece);
+    const partial = this.partials.get(piece);
+    if (partial !== undefined && peer.current === partial) peer.current = null;
+    if (!this.have!.get(piece) && this.wants(piece)) {
+      peer.wantedCount--;
+      this.#showInterest(peer);
+    }
+  }
+
+  /** The peer's bitfield. */
+  joinedWith(peer: Peer, has: Bitfield): void {
+    if (peer.has !== null) this.picker?.peerLeft(peer.has);
+    peer.has = has;
+    this.picker?.peerJoined(has);
+    this.#recountWanted(peer);
+    this.#offerFast(peer);
+    this.wake(peer);
+  }
+
+  interestChanged(peer: Peer): void {
+    const wants = peer.conversation.peerInterested && !peer.uploadOnly;
+    if (!wants || this.have === null) return;
+    if (this.choker.onInterested(this.now, peer, this.peers)) this.uploads.unchoke(peer, this.now);
+  }
+
+  extended(peer: Peer, handshake: ExtendedHandshake): void {
+    this.#sink.onPeerReady(peer, handshake);
+    this.wake(peer);
+  }
+
+  /** Nothing more is taken from this address. */
+  ban(ip: string): void {
+    this.#sink.onBan(ip);
+    for (const peer of [...this.peers]) if (peer.link.remote.ip === ip) peer.fault(PeerFault.Corrupt);
+  }
+
+  countDown(peer: Peer, bytes: number): void {
+    peer.down.add(bytes);
+    this.down.add(bytes);
+    peer.lastUsefulMs = this.now;
+    if (!peer.snubbed) return;
+    peer.snubbed = false;
+  }
+
+  countUp(bytes: number): void {
+    this.up.add(bytes);
+  }
+
+  // --------------------------------------------------------------------------------------------------------- pieces
+
+  /** Monotonic time of this turn. */
+  get now(): number {
+    return this.#turn.now;
+  }
+
+  get requesting(): boolean {
+    return this.picker !== null && !this.storeBroken && !this.#stopped;
+  }
+
+  /** Whether the memory can hold a new partial of this piece to its end. */
+  fits(piece: number): boolean {
+    const count = this.layout!.blockCount(piece);
+    if (count <= STREAMING_BLOCKS) return this.partials.needCount + count <= this.slots.freeCount - this.slotReserve;
+    // a large piece is written as it comes: a few at a time, so that what arrives in order has room
+    let streaming = 0;
+    for (const partial of this.partials.list) if (partial.streaming) streaming++;
+    return streaming < Math.max(2, this.slots.count >> 9);
+  }
+
+  openPartial(piece: number, owner: number, now: number): Partial {
+    const layout = this.layout!;
+    const count = layout.blockCount(piece);
+    this.picker!.open(piece);
+    const partial = this.partials.open(piece, count, owner, count > STREAMING_BLOCKS, now);
+    if (this.#hasPads) this.#fillPads(partial);
+    return partial;
+  }
+
+  /** The piece is missing again. */
+  reopenPiece(piece: number): void {
+    this.picker?.reopen(piece);
+    for (const peer of this.peers) if (peer.has?.get(piece)) this.wake(peer);
+  }
+
+  pieceVerified(piece: number): void {
+    this.have!.set(piece);
+    this.picker?.have(piece);
+    for (const peer of this.peers) {
+      if (peer.has === null) continue;
+      if (peer.has.get(piece)) {
+        if (this.wants(piece)) {
+          peer.wantedCount--;
+          this.#showInterest(peer);
+        }
+        if (peer.isSeed) continue;
+      }
+      peer.conversation.have(piece);
+      peer.link.touch();
+    }
+    if (this.picker?.wantedLeft === 0) this.picker = null;
+    this.readers.pieceVerified(piece);
+    this.#sink.onVerified(piece);
+  }
+
+  onFlushed(piece: number): void {
+    if (!this.flushed!.set(piece)) return;
+    if (this.wants(piece)) this.unflushedWanted--;
+    this.#sink.onPieceFlushed(piece);
+    this.resumeStarved();
+    this.#checkDone();
+  }
+
+  onRead(job: number, fault: IoFault | null, slots: Int32Array, count: number): void {
+    if (job > 0) this.uploads.onRead(job, fault, slots, count);
+    else this.readers.onRead(job, fault, slots, count);
+  }
+
+  onStoreHash(job: number, fault: IoFault | null, digest: Uint8Array): void {
+    this.intake.onStoreHash(job, fault, digest);
+  }
+
+  onStoreFault(fault: IoFault): void {
+    this.storeFault(fault);
+  }
+
+  onRoom(): void {
+    this.resumeStarved();
+  }
+
+  storeFault(fault: IoFault): void {
+    this.storeBroken = true;
+    for (const peer of this.peers) this.requests.giveUp(peer, 0);
+    this.#sink.onDiskFault(fault);
+  }
+
+  /** A piece we claimed cannot be read: it is not had any more (BEP 54). */
+  readFault(piece: number, fault: IoFault): void {
+    this.#sink.onDiskFault(fault);
+    if (!this.have!.clear(piece)) return;
+    if (this.flushed!.clear(piece) && this.wants(piece)) this.unflushedWanted++;
+    if (this.picker === null) this.#makePicker();
+    else this.picker.unhave(piece);
+    for (const peer of [...this.peers]) {
+      if (peer.conversation.supports.dontHave) {
+        peer.conversation.dontHave(piece);
+        peer.link.touch();
+      } else peer.link.close(PeerFault.Evicted, null);
+      this.#recountWanted(peer);
+    }
+  }
+
+  // --------------------------------------------------------------------------------------------------------- limits
+
+  grantDown(now: number): boolean {
+    return this.#downLimit.grant(now, BLOCK_BYTES) > 0;
+  }
+
+  /** How many of `blocks` blocks may be sent now. */
+  grantUp(now: number, blocks: number): number {
+    const granted = Math.floor(this.#upLimit.grant(now, blocks * BLOCK_BYTES) / BLOCK_BYTES);
+    if (granted === 0) this.uploads.starved = true;
+    return granted;
+  }
+
+  // -------------------------------------------------------------------------------------------------------- private
+
+  #empty(): void {
+    for (const peer of [...this.peers]) peer.link.close(PeerFault.Evicted, null);
+    for (const partial of [...this.partials.list]) this.intake.drop(partial);
+  }
+
+  /** Both sides know the layout: greetings, and what was said before it was known. */
+  #introduce(peer: Peer): void {
+    const { conversation } = peer;
+    const have = this.have!;
+    conversation.setPieceCount(have.length);
+    if (!peer.toldNothing) conversation.bitfield(have);
+    else for (let p = 0; p < have.length; p++) if (have.get(p)) conversation.have(p);
+    peer.link.touch();
+    const has = new Bitfield(have.length);
+    if (peer.rawAll) has.setAll();
+    if (peer.rawBits !== null) {
+      const told = Bitfield.from(peer.rawBits, have.length);
+      if (told === null) return peer.fault(PeerFault.BadBitfield);
+      peer.has = told;
+    } else peer.has = has;
+    for (const piece of peer.rawHaves) {
+      if (piece >= have.length) return peer.fault(PeerFault.OutOfRange);
+      peer.has.set(piece);
+    }
+    peer.rawBits = null;
+    peer.rawHaves = [];
+    this.picker?.peerJoined(peer.has);
+    this.#recountWanted(peer);
+    this.#offerFast(peer);
+    this.wake(peer);
+  }
+
+  #makePicker(): void {
+    const have = this.have!;
+    this.picker = new Picker(have.length, this.rng);
+    for (let p = 0; p < have.length; p++) {
+      if (have.get(p)) this.picker.have(p);
+      else if (this.#priorities !== null) this.picker.setPriority(p, this.#priorities[p]!);
+    }
+    for (const partial of this.partials.list) this.picker.open(partial.piece);
+    for (const peer of this.peers) if (peer.has !== null) this.picker.peerJoined(peer.has);
+  }
+
+  #recountWanted(peer: Peer): void {
+    peer.wantedCount = peer.has === null || this.picker === null ? 0 : this.picker.countWanted(peer.has);
+    this.#showInterest(peer);
+    if (peer.wantedCount > 0) this.wake(peer);
+  }
+
+  #showInterest(peer: Peer): void {
+    if (peer.wantedCount > 0 === peer.conversation.amInterested) return;
+    if (peer.wantedCount > 0) peer.conversation.interested();
+    else peer.conversation.notInterested();
+    peer.link.touch();
+  }
+
+  /** Pieces that a peer which has little may ask for at once (BEP 6). */
+  #offerFast(peer: Peer): void {
+    const { have } = this;
+    if (!peer.conversation.fast || have === null || peer.has === null || peer.grantedFast.length > 0) return;
+    if (peer.has.count >= ALLOWED_FAST_COUNT || have.isEmpty) return;
+    const set = allowedFastSet(parseIp(peer.link.remote.ip)!, this.meta!.swarmHash, have.length, ALLOWED_FAST_COUNT);
+    peer.grantedFast = set.filter((piece) => have.get(piece) && !peer.has!.get(piece));
+    for (const piece of peer.grantedFast) peer.conversation.allowedFast(piece);
+  }
+
+  /** Blocks that lie in pad files are zeros, and nobody is asked for them (BEP 47). */
+  #fillPads(partial: Partial): void {
+    const layout = this.layout!;
+    const { files } = this.meta!;
+    for (let b = 0; b < partial.blockCount; b++) {
+      const spans = layout.spans(partial.piece, b * BLOCK_BYTES, layout.blockSize(partial.piece, b));
+      if (!spans.every((span) => files[span.file]!.pad)) continue;
+      const slot = this.slots.take();
+      assert(slot >= 0, 'a partial was opened without room');
+      this.slots.zero(slot, 0, BLOCK_BYTES);
+      this.partials.padded(partial, b, slot);
+    }
+  }
+
+  #rechoke(now: number): void {
+    if (this.layout === null) return;
+    const seeding = this.picker === null;
+    const { pieceLength } = this.layout;
+    const due = now >= this.choker.nextAt();
+    const changes = due
+      ? this.choker.decide(now, this.peers, seeding, pieceLength)
+      : this.choker.fill(this.peers, seeding);
+    for (const peer of changes) {
+      if (peer.choked) this.uploads.unchoke(peer, now);
+      else this.uploads.choke(peer);
+    }
+  }
+
+  #retire(peer: Peer, now: number): void {
+    const { conversation } = peer;
+    if (now - conversation.lastReceivedMs >= SILENCE_MS) return peer.fault(PeerFault.Timeout);
+    const useful = peer.wantedCount > 0 || conversation.peerInterested;
+    if (useful) peer.lastUsefulMs = now;
+    else if (now - peer.lastUsefulMs >= USELESS_MS) return peer.fault(PeerFault.Redundant);
+    if (this.picker === null && this.have?.isFull && peer.has?.isFull) return peer.fault(PeerFault.Redundant);
+    if (now - conversation.lastSentMs >= KEEP_ALIVE_MS) {
+      conversation.keepAlive();
+      peer.link.touch();
+    }
+  }
+
+  /** What is free for downloads, by the number of peers; at least a short pipeline for each. */
+  #shareMemory(): void {
+    const room = this.slots.count - this.slotReserve;
+    this.windowLimit = Math.max(16, Math.floor(room / 2 / Math.max(1, this.peers.length)));
+  }
+
+  #checkDone(): void {
+    if (this.#wasDone || this.have === null || this.unflushedWanted > 0) return;
+    this.#wasDone = true;
+    this.#sink.onDone();
+  }
+}
+
+const NO_PIECES = new Bitfield(0);
