@@ -9,6 +9,7 @@ import { formatBytes, plural, sanitize } from './format.ts';
 import { Interrupt } from './interrupt.ts';
 import { hexOrNull, JsonLines } from './json.ts';
 import { ProgressLine } from './progress-line.ts';
+import { packageVersion } from './version.ts';
 
 export interface CreateOptions {
   readonly output?: string;
@@ -36,6 +37,7 @@ export async function create(path: string, options: CreateOptions): Promise<Exit
     webSeeds: options.webSeed,
     private: options.private,
     version,
+    createdBy: `Shoal/${packageVersion()}`,
     signal: interrupt.signal,
     onProgress: (done, total) => progress.show(done, total),
     ...(options.pieceSize === undefined ? {} : { pieceLength: options.pieceSize }),

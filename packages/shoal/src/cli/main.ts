@@ -1,11 +1,11 @@
 /** The command line: what can be typed, and how every command ends. Commands are loaded when they are called. */
 
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { addCompletions, addCompletionsHelp } from './completions.ts';
 import { ExitCode, failureOf, UsageError } from './exit-code.ts';
 import { JsonLines } from './json.ts';
 import * as parse from './parse.ts';
+import { packageVersion } from './version.ts';
 
 /** Runs the command line of this process to its end and sets the exit code. Never rejects. */
 export async function start(argv: readonly string[]): Promise<void> {
@@ -63,7 +63,7 @@ type Done = (exitCode: ExitCode) => void;
 export function makeProgram(done: Done): Command {
   const program = new Command('shoal')
     .description('Download, seed, create and verify torrents.')
-    .version(version(), '-V, --version', 'print the version')
+    .version(packageVersion(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'show help')
     .helpCommand(true)
     .exitOverride()
@@ -211,11 +211,6 @@ function checked<T>(flag: string, parser: (text: string) => T): (text: string) =
 function collect<T>(flag: string, parser: (text: string) => T): (text: string, before: readonly T[]) => readonly T[] {
   const parseOne = checked(flag, parser);
   return (text, before) => [...before, parseOne(text)];
-}
-
-function version(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }
 
 const ROOT_HELP = `
