@@ -23,6 +23,8 @@ export const FileOp = {
   SyncFolders: 10,
   /** Forgets that the root was seen. */
   Forget: 11,
+  /** Closes the descriptor `offset`: a thread that tracks its descriptors would mind others closing them. */
+  Close: 12,
 } as const;
 
 export interface FileRequest {
@@ -52,4 +54,6 @@ export interface FileReply {
 
 export interface FileWorkerData {
   readonly memory: SharedArrayBuffer;
+  /** How many folders it may keep open. */
+  readonly maxFolders: number;
 }

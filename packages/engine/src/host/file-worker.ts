@@ -57,11 +57,14 @@ interface Answer {
 
 class FileThread {
   readonly #memory: SharedArrayBuffer;
-  readonly #tree = new SafeTree();
+  readonly #tree: SafeTree;
+  /** Which of several files is at work, for the message. */
+  #where: string | null = null;
   readonly #answer: Answer = { a: 0, b: 0, c: 0, d: 0, e: 0 };
 
-  constructor(memory: SharedArrayBuffer) {
-    this.#memory = memory;
+  constructor(data: FileWorkerData) {
+    this.#memory = data.memory;
+    this.#tree = new SafeTree(data.maxFolders);
   }
 
   close(): void {
@@ -75,12 +78,13 @@ class FileThread {
     answer.c = 0;
     answer.d = 0;
     answer.e = 0;
+    this.#where = null;
     this.#tree.tidy();
     try {
       this.#do(request, answer);
       return { id: request.id, code: '', message: '', ...answer };
     } catch (error) {
-      const where = [request.root, ...request.path].join('/');
+      const where = this.#where ?? [request.root, ...request.path].join('/');
       const { code, message } = faultOf(error, `${VERBS[request.op] ?? 'use'} ${where}`);
       return { id: request.id, code, message, ...answer };
     }
@@ -109,10 +113,15 @@ class FileThread {
         answer.a = this.#remove(request.root, request.paths ?? []);
         break;
       case FileOp.Move:
-        answer.a = moveFiles(this.#tree, request.root, request.target![0]!, request.paths ?? []);
+        answer.a = moveFiles(this.#tree, request.root, request.target![0]!, request.paths ?? [], (where) => {
+          this.#where = where;
+        });
         break;
       case FileOp.SyncFolders:
         this.#syncFolders(request.root, request.paths ?? []);
+        break;
+      case FileOp.Close:
+        closeSync(request.offset);
         break;
       default:
         this.#tree.forgetRoot(request.root);
@@ -200,6 +209,7 @@ class FileThread {
   #remove(root: string, paths: readonly (readonly string[])[]): number {
     let removed = 0;
     for (const path of paths) {
+      this.#where = [root, ...path].join('/');
       this.#tree.tidy();
       try {
         const at = `${this.#tree.parent(root, path, false)}/${path[path.length - 1]}`;
@@ -223,6 +233,7 @@ class FileThread {
         const name = at.slice(0, -1).join('/');
         if (done.has(name)) break;
         done.add(name);
+        this.#where = [root, ...at].join('/');
         this.#tree.tidy();
         try {
           const fd = openSync(this.#tree.parent(root, at, false), constants.O_RDONLY);
@@ -282,13 +293,20 @@ interface Moved {
  * Moves what is there; all or nothing. Copies (to another file system) are complete and synced before the first source
  * goes, so that a kill leaves a whole set on one side; files already moved by a killed run count as moved.
  */
-function moveFiles(tree: SafeTree, root: string, newRoot: string, paths: readonly (readonly string[])[]): number {
+function moveFiles(
+  tree: SafeTree,
+  root: string,
+  newRoot: string,
+  paths: readonly (readonly string[])[],
+  at: (where: string) => void,
+): number {
   const moved: Moved[] = [];
   const made: (readonly string[])[] = [];
   let already = 0;
   try {
     for (const path of paths) {
       tree.tidy();
+      at([root, ...path].join('/'));
       const name = path[path.length - 1]!;
       const there = lookAt(tree, root, path);
       const target = lookAt(tree, newRoot, path);
@@ -297,7 +315,8 @@ function moveFiles(tree: SafeTree, root: string, newRoot: string, paths: readonl
         continue;
       }
       if (target !== null) {
-        throw codedError('EEXIST', `${[newRoot, ...path].join('/')} is there already`);
+        at(`${[root, ...path].join('/')} to ${newRoot}`);
+        throw codedError('EEXIST', 'a file of that name is there');
       }
       const to = `${tree.parent(newRoot, path, true)}/${name}`;
       made.push(path);
@@ -372,7 +391,7 @@ function moveOne(from: string, to: string, link: boolean): boolean {
 
 if (parentPort !== null) {
   const port = parentPort;
-  const thread = new FileThread((workerData as FileWorkerData).memory);
+  const thread = new FileThread(workerData as FileWorkerData);
   let timer: NodeJS.Timeout | null = null;
   port.on('message', (requests: readonly FileRequest[]) => {
     if (timer !== null) clearTimeout(timer);

@@ -11,7 +11,7 @@
  * Limits: 256 open files, fewer where `ulimit -n` is low; 512 buffers a call.
  */
 
-import { close, fdatasync, fstat, readFileSync, readv, writev } from 'node:fs';
+import { fdatasync, fstat, readFileSync, readv, writev } from 'node:fs';
 import { SHARE_ENV, Worker } from 'node:worker_threads';
 import type { IoFault } from '../base/errors.ts';
 import type { FileRef, FileSink, FileStatSink, Files } from '../base/ports.ts';
@@ -80,13 +80,15 @@ export class HostFiles implements Files {
   readonly #known = new Map<FileRef, KnownFile>();
   /** Files with a descriptor, least recently used first. */
   readonly #open = new Set<KnownFile>();
+  /** Files that wait until another gives its descriptor up. */
+  readonly #queue = new Set<KnownFile>();
   readonly #thread: FileThreadLink;
   #pendingOpens = 0;
 
   constructor(memory: SharedArrayBuffer, maxOpen: number = openLimit()) {
     this.#memory = memory;
     this.maxOpen = maxOpen;
-    this.#thread = new FileThreadLink(memory);
+    this.#thread = new FileThreadLink(memory, maxOpen);
   }
 
   read(job: number, file: FileRef, offset: number, views: readonly Uint8Array[], sink: FileSink): void {
@@ -134,7 +136,7 @@ export class HostFiles implements Files {
   /** On success the caller sets `root` of the files. A move of its own thread, since copying may take long. */
   move(job: number, files: readonly FileRef[], newRoot: string, sink: FileSink): void {
     this.#release(files, () => {
-      const mover = new FileThreadLink(this.#memory);
+      const mover = new FileThreadLink(this.#memory, this.maxOpen);
       const root = files[0]?.root ?? newRoot;
       const request = { ...blank(FileOp.Move, { root, path: [], executable: false }), target: [newRoot] };
       mover.ask({ ...request, paths: files.map((f) => f.path) }, (why, r) => {
@@ -236,7 +238,11 @@ export class HostFiles implements Files {
       if (file.busy > 0) return;
       this.#closeFd(file);
     }
-    if (this.#open.size + this.#pendingOpens >= this.maxOpen) this.#evict();
+    if (this.#open.size + this.#pendingOpens >= this.maxOpen && !this.#evict()) {
+      this.#queue.add(file);
+      return;
+    }
+    this.#queue.delete(file);
     file.opening = true;
     this.#pendingOpens += 1;
     const request = blank(writes ? FileOp.OpenWrite : FileOp.OpenRead, file.ref);
@@ -246,10 +252,14 @@ export class HostFiles implements Files {
   #opened(file: KnownFile, writable: boolean, why: IoFault | null, r: FileReply): void {
     file.opening = false;
     this.#pendingOpens -= 1;
-    if (why !== null && (why.code === 'EMFILE' || why.code === 'ENFILE') && this.#open.size > 0) {
-      // others of this process took the descriptors: give one up and try again
+    if (why !== null && (why.code === 'EMFILE' || why.code === 'ENFILE')) {
+      // others of this process took the descriptors: try again when one of these comes free
       if (this.#evict()) {
         this.#openFor(file);
+        return;
+      }
+      if (this.#open.size > 0) {
+        this.#queue.add(file);
         return;
       }
     }
@@ -260,7 +270,7 @@ export class HostFiles implements Files {
       return;
     }
     if (file.inode !== 0 && (file.inode !== r.c || file.device !== r.b)) {
-      close(r.a, () => {});
+      this.#thread.ask({ ...blank(FileOp.Close, file.ref), offset: r.a }, null);
       this.#failReplaced(file);
       return;
     }
@@ -389,8 +399,17 @@ export class HostFiles implements Files {
     if (file.busy > 0) return;
     if (file.doomed && file.fd !== -1) this.#closeFd(file);
     if (file.waiting.length > 0) this.#openFor(file);
+    if (this.#queue.size > 0) this.#serveQueue();
     if (!file.idle) return;
     for (const call of file.whenIdle.splice(0)) call();
+  }
+
+  #serveQueue(): void {
+    for (const file of this.#queue) {
+      if (this.#open.size + this.#pendingOpens >= this.maxOpen && !this.#evict()) return;
+      this.#queue.delete(file);
+      this.#openFor(file);
+    }
   }
 
   #closeFd(file: KnownFile): void {
@@ -398,7 +417,7 @@ export class HostFiles implements Files {
     file.fd = -1;
     file.doomed = false;
     this.#open.delete(file);
-    close(fd, () => {});
+    this.#thread.ask({ ...blank(FileOp.Close, file.ref), offset: fd }, null);
   }
 
   /** Closes the least recently used file that nobody uses. */
@@ -564,13 +583,15 @@ const NO_REPLY: FileReply = { id: 0, code: '', message: '', a: 0, b: 0, c: 0, d:
 /** The file thread, seen from the network thread: requests of one turn go in one message. */
 class FileThreadLink {
   readonly #memory: SharedArrayBuffer;
+  readonly #maxFolders: number;
   #worker: Worker | null = null;
   #batch: FileRequest[] = [];
   #nextId = 1;
   readonly #asked = new Map<number, Answered | null>();
 
-  constructor(memory: SharedArrayBuffer) {
+  constructor(memory: SharedArrayBuffer, maxFolders: number) {
     this.#memory = memory;
+    this.#maxFolders = maxFolders;
   }
 
   ask(request: FileRequest, done: Answered | null): void {
@@ -580,11 +601,18 @@ class FileThreadLink {
     this.#asked.set(id, done);
   }
 
+  /** Ends the thread after what was asked. */
   close(done: () => void): void {
-    const worker = this.#worker;
-    this.#worker = null;
-    if (worker === null) setImmediate(done);
-    else void worker.terminate().then(done);
+    if (this.#worker === null && this.#batch.length === 0) {
+      setImmediate(done);
+      return;
+    }
+    this.ask(blank(FileOp.Forget, { root: '', path: [], executable: false }), () => {
+      const worker = this.#worker;
+      this.#worker = null;
+      if (worker === null) done();
+      else void worker.terminate().then(done);
+    });
   }
 
   #post(): void {
@@ -596,7 +624,7 @@ class FileThreadLink {
   }
 
   #launch(): Worker {
-    const data: FileWorkerData = { memory: this.#memory };
+    const data: FileWorkerData = { memory: this.#memory, maxFolders: this.#maxFolders };
     const worker = new Worker(new URL('./file-worker.js', import.meta.url), {
       workerData: data,
       env: SHARE_ENV,

@@ -6,7 +6,7 @@
  * opened. Elsewhere each component is looked at with lstat first, which leaves a moment for a race.
  *
  * Opened folders are kept while a batch of jobs runs (the owner calls `close` after it), so that thousands of files in
- * a folder walk its path once. Limit: the owner calls `tidy` between jobs, which keeps 32 folders at most.
+ * a folder walk its path once. Limit: 32 folders, kept by the owner's calls of `tidy` between jobs.
  */
 
 import { closeSync, constants, existsSync, fstatSync, lstatSync, mkdirSync, openSync } from 'node:fs';
@@ -39,6 +39,12 @@ export class SafeTree {
   readonly #folders = new Map<string, Folder>();
   /** Device of each root once seen: a root that vanished or changed is not made anew (a file system is gone). */
   readonly #rootDevices = new Map<string, number>();
+
+  readonly #maxFolders: number;
+
+  constructor(maxFolders: number = MAX_FOLDERS) {
+    this.#maxFolders = Math.min(maxFolders, MAX_FOLDERS);
+  }
 
   /** A descriptor. Throws node's errors (ELOOP: a link). `make`: missing folders are made. */
   openFile(root: string, path: readonly string[], flags: number, mode: number, make: boolean): number {
@@ -80,7 +86,7 @@ export class SafeTree {
 
   /** Closes the folders when they are many; what `parent` gave before is void then. */
   tidy(): void {
-    if (this.#folders.size > MAX_FOLDERS) this.close();
+    if (this.#folders.size > this.#maxFolders) this.close();
   }
 
   /** Closes the folders and forgets the roots. */
