@@ -62,7 +62,7 @@ export class FileState implements StateStore {
   readonly #lock: StateLock;
   readonly #keys = new Set<string>();
   readonly #pending = new Map<string, Pending>();
-  readonly #running = new Set<string>();
+  readonly #running = new Map<string, Pending>();
   readonly #loads: { key: string; done: Loaded }[] = [];
   #folderSync: FolderSync;
   #isOpen = false;
@@ -164,7 +164,7 @@ export class FileState implements StateStore {
   }
 
   #loadOne(key: string, done: Loaded): void {
-    const waiting = this.#pending.get(key);
+    const waiting = this.#pending.get(key) ?? this.#running.get(key);
     if (!this.#isOpen || !KEY.test(key)) {
       done(this.#isOpen ? badKey(key) : this.#shut(), null);
     } else if (waiting !== undefined) {
@@ -216,7 +216,7 @@ export class FileState implements StateStore {
       if (this.#running.size >= SAVES_AT_ONCE) return;
       if (this.#running.has(key)) continue;
       this.#pending.delete(key);
-      this.#running.add(key);
+      this.#running.set(key, work);
       const finish = (why: IoFault | null): void => {
         this.#running.delete(key);
         for (const done of work.done) done(why);

@@ -26,14 +26,17 @@ export type Resolve = (host: string, done: (fault: IoFault | null, ips: readonly
 
 export class HostHttp implements Http {
   readonly #resolve: Resolve;
+  readonly #isPrivate: (ip: string) => boolean;
   readonly #running = new Set<Exchange>();
 
-  constructor(resolve: Resolve) {
+  /** `isPrivate`: which addresses a public server may not lead to. */
+  constructor(resolve: Resolve, isPrivate: (ip: string) => boolean = isPrivateAddress) {
     this.#resolve = resolve;
+    this.#isPrivate = isPrivate;
   }
 
   get(request: HttpRequest, done: Done): HttpHandle {
-    const exchange: Exchange = new Exchange(request, this.#resolve, (why, response) => {
+    const exchange: Exchange = new Exchange(request, this.#resolve, this.#isPrivate, (why, response) => {
       this.#running.delete(exchange);
       done(why, response);
     });
@@ -56,6 +59,7 @@ export class HostHttp implements Http {
 class Exchange {
   readonly #request: HttpRequest;
   readonly #resolve: Resolve;
+  readonly #isPrivate: (ip: string) => boolean;
   readonly #done: Done;
   readonly #timer: NodeJS.Timeout;
   #sent: http.ClientRequest | null = null;
@@ -66,7 +70,8 @@ class Exchange {
   #wasPublic = false;
   #shown: string;
 
-  constructor(request: HttpRequest, resolve: Resolve, done: Done) {
+  constructor(request: HttpRequest, resolve: Resolve, isPrivate: (ip: string) => boolean, done: Done) {
+    this.#isPrivate = isPrivate;
     this.#request = request;
     this.#resolve = resolve;
     this.#done = done;
@@ -111,7 +116,7 @@ class Exchange {
       const usable = this.#usable(ips);
       if (why !== null) this.#fail(fault(why.code, `${this.#shown}: ${why.message}`));
       else if (usable.length > 0) this.#connect(url, host, usable);
-      else if (ips.length > 0 && this.#wasPublic && ips.every(isPrivateAddress)) {
+      else if (ips.length > 0 && this.#wasPublic && ips.every(this.#isPrivate)) {
         this.#fail(fault('EREDIRECT', `${this.#shown}: a public server may not lead to a local address`));
       } else this.#fail(fault('ENOTFOUND', `${this.#shown}: no address that can be reached from here`));
     });
@@ -122,7 +127,7 @@ class Exchange {
     const family = this.#request.bindIp === null ? 0 : net.isIP(this.#request.bindIp);
     return ips.filter((ip) => {
       if (family !== 0 && net.isIP(ip) !== family) return false;
-      return !(this.#wasPublic && isPrivateAddress(ip));
+      return !(this.#wasPublic && this.#isPrivate(ip));
     });
   }
 
@@ -167,7 +172,7 @@ class Exchange {
       return;
     }
     const remoteIp = plainIp(response.socket.remoteAddress ?? '');
-    if (remoteIp !== '' && !isPrivateAddress(remoteIp)) this.#wasPublic = true;
+    if (remoteIp !== '' && !this.#isPrivate(remoteIp)) this.#wasPublic = true;
     const status = response.statusCode ?? 0;
     const location = response.headers.location;
     if (location !== undefined && [301, 302, 303, 307, 308].includes(status)) {

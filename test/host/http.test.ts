@@ -1,0 +1,274 @@
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
+import net from 'node:net';
+import { join } from 'node:path';
+import zlib from 'node:zlib';
+import { afterAll, expect, test } from 'vitest';
+import type { IoFault } from '../../packages/engine/dist/src/base/errors.js';
+import type { HttpRequest, HttpResponse } from '../../packages/engine/dist/src/base/ports.js';
+import { HostHttp } from '../../packages/engine/dist/src/host/http.js';
+import { isPrivateAddress } from '../../packages/engine/dist/src/host/private-address.js';
+import { TcpNet } from '../../packages/engine/dist/src/host/tcp.js';
+import { tempFolder } from './support.ts';
+
+const tcp = new TcpNet(new Uint8Array(1024));
+const client = new HostHttp((host, done) => tcp.resolve(host, done));
+afterAll(() => new Promise<void>((done) => tcp.close(done)));
+
+async function serve(answer: http.RequestListener, ip = '127.0.0.1'): Promise<string> {
+  const server = http.createServer(answer);
+  await new Promise<void>((resolve) => server.listen(0, ip, resolve));
+  afterAll(() => server.closeAllConnections());
+  afterAll(() => new Promise((resolve) => server.close(resolve)));
+  return `http://${ip}:${(server.address() as net.AddressInfo).port}`;
+}
+
+interface Outcome {
+  fault: IoFault | null;
+  response: HttpResponse | null;
+}
+
+function get(url: string, more: Partial<HttpRequest> = {}, by = client): Promise<Outcome> {
+  const request = { url, headers: {}, timeoutMs: 5000, maxBytes: 100_000, maxRedirects: 5, bindIp: null, ...more };
+  return new Promise((resolve, reject) => {
+    let inside = true;
+    by.get(request, (fault, response) => {
+      if (inside) reject(new Error('called from inside the call'));
+      resolve({ fault, response });
+    });
+    inside = false;
+  });
+}
+
+const text = (outcome: Outcome): string => Buffer.from(outcome.response?.body ?? []).toString();
+
+test('gets a body, its status, headers and address; sends ours', async () => {
+  const base = await serve((request, response) => {
+    response.writeHead(404, { 'X-Odd': 'Yes' });
+    response.end(`${request.method} ${request.url} ${request.headers['user-agent']} ${request.headers.connection}`);
+  });
+  const outcome = await get(`${base}/a%20b?x=%FF`, { headers: { 'user-agent': 'shoal' } });
+  expect(text(outcome)).toBe('GET /a%20b?x=%FF shoal close');
+  expect(outcome.response?.status).toBe(404);
+  expect(outcome.response?.headers['x-odd']).toBe('Yes');
+  expect(outcome.response?.remoteIp).toBe('127.0.0.1');
+  expect(text(await get(base.replace('127.0.0.1', 'localhost'), { bindIp: '127.0.0.1' }))).toContain('GET / ');
+});
+
+test('unpacks gzip and deflate, refuses broken and unknown packing', async () => {
+  const base = await serve((request, response) => {
+    const body = Buffer.from('d8:intervali1800ee');
+    const how = request.url!.slice(1);
+    response.setHeader('content-encoding', how === 'broken' ? 'gzip' : how);
+    if (how === 'gzip') response.end(zlib.gzipSync(body));
+    else if (how === 'deflate') response.end(zlib.deflateSync(body));
+    else response.end(how === 'broken' ? zlib.gzipSync(body).subarray(0, 20) : body);
+  });
+  expect(text(await get(`${base}/gzip`))).toBe('d8:intervali1800ee');
+  expect(text(await get(`${base}/deflate`))).toBe('d8:intervali1800ee');
+  expect((await get(`${base}/broken`)).fault?.code).toBe('EBADHTTP');
+  expect((await get(`${base}/br`)).fault?.code).toBe('EBADHTTP');
+});
+
+test('stops at the cap: long bodies, bombs, endless ones', async () => {
+  const bomb = zlib.gzipSync(Buffer.alloc(200 << 20));
+  const base = await serve((request, response) => {
+    if (request.url === '/exact') response.end(Buffer.alloc(100_000));
+    else if (request.url === '/long') response.end(Buffer.alloc(100_001));
+    else if (request.url === '/bomb') {
+      response.setHeader('content-encoding', 'gzip');
+      response.end(bomb);
+    } else {
+      const more = (): void => {
+        if (!response.destroyed) response.write(randomBytes(1000), () => setImmediate(more));
+      };
+      if (request.url === '/endless-gzip') response.setHeader('content-encoding', 'gzip');
+      more();
+    }
+  });
+  expect((await get(`${base}/exact`)).response?.body.length).toBe(100_000);
+  const before = process.memoryUsage().rss;
+  for (const path of ['long', 'bomb', 'endless']) expect((await get(`${base}/${path}`)).fault?.code).toBe('ETOOBIG');
+  expect((await get(`${base}/endless-gzip`)).fault?.code).toMatch(/EBADHTTP|ETOOBIG/);
+  expect(process.memoryUsage().rss - before).toBeLessThan(32 << 20);
+});
+
+test('silence, trickles and half answers end at the deadline; abort is silent', async () => {
+  const base = await serve((request, response) => {
+    if (request.url === '/half') response.write('half');
+    if (request.url === '/trickle') setInterval(() => response.write('x'), 50).unref();
+    if (request.url === '/cut') {
+      response.setHeader('content-length', 100);
+      response.write('cut');
+      setTimeout(() => response.destroy(), 20);
+    }
+  });
+  for (const path of ['silent', 'half', 'trickle']) {
+    const started = performance.now();
+    expect((await get(`${base}/${path}`, { timeoutMs: 300 })).fault?.code).toBe('ETIMEOUT');
+    expect(performance.now() - started).toBeLessThan(1500);
+  }
+  expect((await get(`${base}/cut`)).fault?.code).toBe('ECONNRESET');
+  let called = false;
+  const handle = client.get(
+    { url: `${base}/silent`, headers: {}, timeoutMs: 100, maxBytes: 10, maxRedirects: 0, bindIp: null },
+    () => {
+      called = true;
+    },
+  );
+  handle.abort();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(called).toBe(false);
+});
+
+test('follows as many redirects as allowed, to http and https alone', async () => {
+  const base = await serve((request, response) => {
+    const [, how, count] = request.url!.split('/');
+    if (how === 'to') response.writeHead(302, { location: decodeURIComponent(count!) }).end();
+    else if (Number(count) > 0) response.writeHead(301, { location: `/n/${Number(count) - 1}` }).end('moved');
+    else response.end('there');
+  });
+  expect(text(await get(`${base}/n/5`))).toBe('there');
+  expect((await get(`${base}/n/6`)).fault?.code).toBe('EREDIRECT');
+  for (const bad of ['file:///etc/passwd', 'ftp://127.0.0.1/', 'http://', 'gopher://x', 'data:,x', 'http://[::1']) {
+    expect((await get(`${base}/to/${encodeURIComponent(bad)}`)).fault?.code, bad).toBe('EREDIRECT');
+  }
+  for (const bad of ['', 'file:///etc/passwd', 'udp://t:80', 'http://', 'http://x:99999/']) {
+    expect((await get(bad)).fault?.code, bad).toBe('EBADURL');
+  }
+});
+
+test('a public server leads to no local address, by number or by name', async () => {
+  let hits = 0;
+  const inner = await serve((_request, response) => {
+    hits += 1;
+    response.end('secret');
+  });
+  const port = new URL(inner).port;
+  const outer = await serve((request, response) => {
+    response.writeHead(302, { location: decodeURIComponent(request.url!.slice(1)) }).end();
+  }, '127.0.0.2');
+  const isPrivate = (ip: string): boolean => ip !== '127.0.0.2' && isPrivateAddress(ip);
+  const resolve = (host: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void =>
+    host === 'rebind.test' ? done(null, ['127.0.0.1']) : tcp.resolve(host, done);
+  const judged = new HostHttp(resolve, isPrivate);
+  for (const host of [
+    '127.0.0.1',
+    'localhost',
+    '2130706433',
+    '0x7f.1',
+    '0177.0.0.1',
+    '[::ffff:127.0.0.1]',
+    '[::1]',
+    '0.0.0.0',
+    'rebind.test',
+  ]) {
+    const outcome = await get(`${outer}/${encodeURIComponent(`http://${host}:${port}/`)}`, {}, judged);
+    expect(outcome.fault?.code, host).toBe('EREDIRECT');
+  }
+  expect(hits).toBe(0);
+  // from a local server on, it is the user's own affair
+  expect(text(await get(`${outer}/${encodeURIComponent(inner)}`))).toBe('secret');
+});
+
+test('knows private addresses in all their forms', () => {
+  for (const ip of [
+    '127.0.0.1',
+    '10.1.2.3',
+    '192.168.0.1',
+    '172.31.0.1',
+    '169.254.169.254',
+    '100.64.0.1',
+    '0.0.0.0',
+    '224.0.0.1',
+    '255.255.255.255',
+    '::',
+    '::1',
+    'fe80::1',
+    'fe80::1%eth0',
+    'fd00::1',
+    'ff02::1',
+    '::ffff:10.0.0.1',
+    '::ffff:7f00:1',
+    '::127.0.0.1',
+    '64:ff9b::a00:1',
+    '2002:7f00:1::',
+    'nonsense',
+  ]) {
+    expect(isPrivateAddress(ip), ip).toBe(true);
+  }
+  for (const ip of [
+    '1.1.1.1',
+    '172.32.0.1',
+    '100.128.0.1',
+    '2001:4860:4860::8888',
+    '::ffff:8.8.8.8',
+    '64:ff9b::808:808',
+    '2002:808:808::',
+  ]) {
+    expect(isPrivateAddress(ip), ip).toBe(false);
+  }
+});
+
+test('garbage, floods of headers and early ends are faults', async () => {
+  const answers = [
+    'nonsense\r\n\r\n',
+    'HTTP/1.1 200 OK\r\n' + 'x: y\r\n'.repeat(20_000),
+    '',
+    'HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n',
+    'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n',
+  ];
+  let next = 0;
+  const server = net.createServer((socket) => {
+    socket.on('error', () => {});
+    socket.on('data', () => socket.end(answers[next++]));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  for (const _ of answers) {
+    const outcome = await get(`http://127.0.0.1:${(server.address() as net.AddressInfo).port}/`);
+    expect(outcome.fault?.code).toMatch(/EBADHTTP|ECONNRESET/);
+  }
+  server.close();
+});
+
+test('a certificate that nobody vouches for is refused, and a fault says so', async () => {
+  const folder = tempFolder();
+  try {
+    execFileSync(
+      'openssl',
+      [
+        'req',
+        '-x509',
+        '-newkey',
+        'rsa:2048',
+        '-nodes',
+        '-keyout',
+        join(folder, 'key'),
+        '-out',
+        join(folder, 'cert'),
+        '-subj',
+        '/CN=localhost',
+        '-days',
+        '2',
+      ],
+      { stdio: 'ignore' },
+    );
+  } catch {
+    return;
+  }
+  const server = https.createServer(
+    { key: fs.readFileSync(join(folder, 'key')), cert: fs.readFileSync(join(folder, 'cert')) },
+    (_q, response) => response.end('no'),
+  );
+  server.on('tlsClientError', () => {});
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const outcome = await get(`https://localhost:${(server.address() as net.AddressInfo).port}/`);
+  expect(outcome.fault?.code).toBe('ETLS');
+  expect(outcome.fault?.message).toMatch(/certificate/);
+  server.close();
+  const plain = await serve((_q, response) => response.end('plain'));
+  expect((await get(plain.replace('http:', 'https:'))).fault?.code).toBe('ETLS');
+});
