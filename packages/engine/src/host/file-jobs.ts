@@ -1,4 +1,14 @@
-/** What the network thread asks of the file thread, and its answers; both travel in arrays, one message a batch. */
+/**
+ * What the network thread asks of the file thread, and its answers.
+ *
+ * What may come by the thousand travels packed, all requests of a turn in one message, since cloning an object costs more
+ * than opening a file:
+ *
+ *     numbers: id | op | flags | offset | span words | spans ..  | id | op | ..
+ *     texts:   folder (when flags say so) | name | ..
+ *
+ * The rest comes as one FileRequest a message. Messages and what is in them are done in order.
+ */
 
 export const FileOp = {
   /** Opens for reading; a, b, c: descriptor, device, inode. */
@@ -27,6 +37,26 @@ export const FileOp = {
   Close: 12,
 } as const;
 
+export const PACK_WORDS = 5;
+/** Flags of a packed request: FileRequest.flag, executable, a folder comes first, no path at all. */
+export const PACK_FLAG = 1;
+export const PACK_EXECUTABLE = 2;
+export const PACK_FOLDER = 4;
+export const PACK_NO_PATH = 8;
+
+export interface FilePack {
+  readonly numbers: Float64Array;
+  readonly texts: readonly string[];
+}
+
+export const ANSWER_WORDS = 6;
+
+/** Answers: id, a, b, c, d, e of each; the faults among them as objects. */
+export interface AnswerPack {
+  readonly numbers: Float64Array;
+  readonly faults: readonly FileReply[];
+}
+
 export interface FileRequest {
   readonly id: number;
   readonly op: number;
@@ -35,21 +65,14 @@ export interface FileRequest {
   readonly flag: boolean;
   readonly executable: boolean;
   readonly offset: number;
-  readonly spans: readonly number[] | null;
   readonly paths: readonly (readonly string[])[] | null;
   readonly target: readonly string[] | null;
 }
 
 export interface FileReply {
   readonly id: number;
-  /** '' when all went well. */
   readonly code: string;
   readonly message: string;
-  readonly a: number;
-  readonly b: number;
-  readonly c: number;
-  readonly d: number;
-  readonly e: number;
 }
 
 export interface FileWorkerData {

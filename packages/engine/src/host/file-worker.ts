@@ -3,7 +3,7 @@
  * the network thread, which reads and writes through it), and whole accesses to small files, which cost four trips
  * through the libuv pool otherwise.
  *
- * Limit: one batch at a time; answers go back every 64 requests, so that memory comes free while a long batch runs.
+ * Limit: one message at a time; answers go back every 64 requests, so that memory comes free while a long one runs.
  */
 
 import {
@@ -27,7 +27,21 @@ import {
 } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { errorCode, faultOf } from './fault.ts';
-import { FileOp, type FileReply, type FileRequest, type FileWorkerData } from './file-jobs.ts';
+import {
+  ANSWER_WORDS,
+  type AnswerPack,
+  FileOp,
+  type FilePack,
+  type FileReply,
+  type FileRequest,
+  type FileWorkerData,
+  PACK_EXECUTABLE,
+  PACK_FLAG,
+  PACK_FOLDER,
+  PACK_NO_PATH,
+  PACK_WORDS,
+} from './file-jobs.ts';
+import { folderKey } from './folder-key.ts';
 import { codedError, OPEN_CREATE, OPEN_READ, OPEN_WRITE, SafeTree } from './safe-tree.ts';
 
 const REPLY_BATCH = 64;
@@ -47,113 +61,171 @@ const VERBS: Readonly<Record<number, string>> = {
   [FileOp.SyncFolders]: 'sync',
 };
 
-interface Answer {
-  a: number;
-  b: number;
-  c: number;
-  d: number;
-  e: number;
-}
-
 class FileThread {
   readonly #memory: SharedArrayBuffer;
   readonly #tree: SafeTree;
+  readonly #post: (answers: AnswerPack) => void;
   /** Which of several files is at work, for the message. */
   #where: string | null = null;
-  readonly #answer: Answer = { a: 0, b: 0, c: 0, d: 0, e: 0 };
+  #numbers = new Float64Array(REPLY_BATCH * ANSWER_WORDS);
+  #answers = 0;
+  #faults: FileReply[] = [];
+  // the answer under way
+  #a = 0;
+  #b = 0;
+  #c = 0;
+  #d = 0;
+  #e = 0;
 
-  constructor(data: FileWorkerData) {
+  constructor(data: FileWorkerData, post: (answers: AnswerPack) => void) {
     this.#memory = data.memory;
     this.#tree = new SafeTree(data.maxFolders);
+    this.#post = post;
   }
 
   close(): void {
     this.#tree.close();
   }
 
-  run(request: FileRequest): FileReply {
-    const answer = this.#answer;
-    answer.a = 0;
-    answer.b = 0;
-    answer.c = 0;
-    answer.d = 0;
-    answer.e = 0;
+  runPack(pack: FilePack): void {
+    const { numbers, texts } = pack;
+    let text = 0;
+    let folder = '';
+    for (let at = 0; at < numbers.length; ) {
+      const id = numbers[at]!;
+      const op = numbers[at + 1]!;
+      const flags = numbers[at + 2]!;
+      const words = numbers[at + 4]!;
+      if ((flags & PACK_FOLDER) !== 0) folder = texts[text++]!;
+      const name = (flags & PACK_NO_PATH) === 0 ? texts[text++]! : '';
+      this.#begin();
+      try {
+        this.#doPacked(op, flags, folder, name, numbers[at + 3]!, numbers, at + PACK_WORDS, words);
+        this.#answer(id);
+      } catch (error) {
+        this.#fault(id, op, `${folder.replace('\0', '/').replace(/\/$/, '')}/${name}`, error);
+      }
+      at += PACK_WORDS + words;
+    }
+    this.#flush();
+  }
+
+  runOne(request: FileRequest): void {
+    this.#begin();
+    try {
+      this.#do(request);
+      this.#answer(request.id);
+    } catch (error) {
+      this.#fault(request.id, request.op, this.#where ?? [request.root, ...request.path].join('/'), error);
+    }
+    this.#flush();
+  }
+
+  #begin(): void {
+    this.#a = this.#b = this.#c = this.#d = this.#e = 0;
     this.#where = null;
     this.#tree.tidy();
-    try {
-      this.#do(request, answer);
-      return { id: request.id, code: '', message: '', ...answer };
-    } catch (error) {
-      const where = this.#where ?? [request.root, ...request.path].join('/');
-      const { code, message } = faultOf(error, `${VERBS[request.op] ?? 'use'} ${where}`);
-      return { id: request.id, code, message, ...answer };
+  }
+
+  #answer(id: number): void {
+    const at = this.#answers * ANSWER_WORDS;
+    const numbers = this.#numbers;
+    numbers[at] = id;
+    numbers[at + 1] = this.#a;
+    numbers[at + 2] = this.#b;
+    numbers[at + 3] = this.#c;
+    numbers[at + 4] = this.#d;
+    numbers[at + 5] = this.#e;
+    this.#answers += 1;
+    if (this.#answers === REPLY_BATCH) this.#flush();
+  }
+
+  #fault(id: number, op: number, where: string, error: unknown): void {
+    const { code, message } = faultOf(error, `${VERBS[op] ?? 'use'} ${where}`);
+    this.#faults.push({ id, code, message });
+  }
+
+  #flush(): void {
+    if (this.#answers === 0 && this.#faults.length === 0) return;
+    this.#post({ numbers: this.#numbers.slice(0, this.#answers * ANSWER_WORDS), faults: this.#faults });
+    this.#answers = 0;
+    this.#faults = [];
+  }
+
+  #doPacked(
+    op: number,
+    flags: number,
+    folder: string,
+    name: string,
+    offset: number,
+    spans: Float64Array,
+    from: number,
+    words: number,
+  ): void {
+    const mode = (flags & PACK_EXECUTABLE) !== 0 ? 0o777 : 0o666;
+    switch (op) {
+      case FileOp.OpenRead:
+        this.#open(this.#tree.openFile(folder, name, OPEN_READ, 0, false));
+        break;
+      case FileOp.OpenWrite: {
+        const make = (flags & PACK_FLAG) === 0;
+        this.#open(this.#tree.openFile(folder, name, make ? OPEN_CREATE : OPEN_WRITE, mode, make));
+        break;
+      }
+      case FileOp.Read:
+        this.#small(false, this.#tree.openFile(folder, name, OPEN_READ, 0, false), offset, spans, from, words);
+        break;
+      case FileOp.Write:
+        this.#small(true, this.#tree.openFile(folder, name, OPEN_CREATE, mode, true), offset, spans, from, words);
+        break;
+      case FileOp.Stat:
+        this.#stat(folder, name);
+        break;
+      default:
+        closeSync(offset);
     }
   }
 
-  #do(request: FileRequest, answer: Answer): void {
+  #do(request: FileRequest): void {
     switch (request.op) {
-      case FileOp.OpenRead:
-      case FileOp.OpenWrite:
-        this.#open(request, answer);
-        break;
-      case FileOp.Write:
-      case FileOp.Read:
-        this.#small(request, answer);
-        break;
-      case FileOp.Stat:
-        this.#stat(request, answer);
-        break;
       case FileOp.Allocate:
-        this.#allocate(request, answer);
+        this.#allocate(request);
         break;
       case FileOp.Link:
         this.#link(request);
         break;
       case FileOp.Remove:
-        answer.a = this.#remove(request.root, request.paths ?? []);
+        this.#a = this.#remove(request.root, request.paths ?? []);
         break;
       case FileOp.Move:
-        answer.a = moveFiles(this.#tree, request.root, request.target![0]!, request.paths ?? [], (where) => {
+        this.#a = moveFiles(this.#tree, request.root, request.target![0]!, request.paths ?? [], (where) => {
           this.#where = where;
         });
         break;
       case FileOp.SyncFolders:
         this.#syncFolders(request.root, request.paths ?? []);
         break;
-      case FileOp.Close:
-        closeSync(request.offset);
-        break;
       default:
         this.#tree.forgetRoot(request.root);
     }
   }
 
-  #openFd(request: FileRequest, flags: number): number {
-    const mode = request.executable ? 0o777 : 0o666;
-    return this.#tree.openFile(request.root, request.path, flags, mode, flags === OPEN_CREATE);
-  }
-
-  #open(request: FileRequest, answer: Answer): void {
-    const flags = request.op === FileOp.OpenRead ? OPEN_READ : request.flag ? OPEN_WRITE : OPEN_CREATE;
-    const fd = this.#openFd(request, flags);
+  #open(fd: number): void {
     const stat = fstatSync(fd);
     if (!stat.isFile()) {
       closeSync(fd);
       throw notRegular();
     }
-    answer.a = fd;
-    answer.b = stat.dev;
-    answer.c = stat.ino;
+    this.#a = fd;
+    this.#b = stat.dev;
+    this.#c = stat.ino;
   }
 
-  #small(request: FileRequest, answer: Answer): void {
-    const writes = request.op === FileOp.Write;
-    const fd = this.#openFd(request, writes ? OPEN_CREATE : OPEN_READ);
+  #small(writes: boolean, fd: number, offset: number, spans: Float64Array, from: number, words: number): void {
     try {
       if (!fstatSync(fd).isFile()) throw notRegular();
-      const spans = request.spans!;
-      let at = request.offset;
-      for (let i = 0; i < spans.length; i += 2) {
+      let at = offset;
+      for (let i = from; i < from + words; i += 2) {
         const length = spans[i + 1]!;
         const view = new Uint8Array(this.#memory, spans[i]!, length);
         for (let done = 0; done < length; ) {
@@ -162,33 +234,34 @@ class FileThread {
           done += n;
           at += n;
         }
-        answer.a += length;
+        this.#a += length;
       }
     } finally {
       closeSync(fd);
     }
   }
 
-  #stat(request: FileRequest, answer: Answer): void {
+  #stat(folder: string, name: string): void {
     try {
-      const folder = this.#tree.parent(request.root, request.path, false);
-      const stat = lstatSync(`${folder}/${request.path[request.path.length - 1]}`);
-      answer.a = 1;
-      answer.b = stat.size;
-      answer.c = stat.mtimeMs;
-      answer.d = stat.ino;
-      answer.e = stat.isFile() ? 1 : 0;
+      const stat = lstatSync(`${this.#tree.folder(folder, false)}/${name}`);
+      this.#a = 1;
+      this.#b = stat.size;
+      this.#c = stat.mtimeMs;
+      this.#d = stat.ino;
+      this.#e = stat.isFile() ? 1 : 0;
     } catch (error) {
       if (errorCode(error) !== 'ENOENT') throw error;
     }
   }
 
-  #allocate(request: FileRequest, answer: Answer): void {
-    const fd = this.#openFd(request, OPEN_CREATE);
+  #allocate(request: FileRequest): void {
+    const mode = request.executable ? 0o777 : 0o666;
+    const folder = folderKey(request.root, request.path);
+    const fd = this.#tree.openFile(folder, request.path.at(-1)!, OPEN_CREATE, mode, true);
     try {
       const stat = fstatSync(fd);
       if (!stat.isFile()) throw notRegular();
-      answer.a = stat.size;
+      this.#a = stat.size;
       if (!request.flag && stat.size !== request.offset) ftruncateSync(fd, request.offset);
     } finally {
       closeSync(fd);
@@ -391,18 +464,12 @@ function moveOne(from: string, to: string, link: boolean): boolean {
 
 if (parentPort !== null) {
   const port = parentPort;
-  const thread = new FileThread(workerData as FileWorkerData);
+  const thread = new FileThread(workerData as FileWorkerData, (answers) => port.postMessage(answers));
   let timer: NodeJS.Timeout | null = null;
-  port.on('message', (requests: readonly FileRequest[]) => {
+  port.on('message', (message: FilePack | FileRequest) => {
     if (timer !== null) clearTimeout(timer);
-    let replies: FileReply[] = [];
-    for (const request of requests) {
-      replies.push(thread.run(request));
-      if (replies.length < REPLY_BATCH) continue;
-      port.postMessage(replies);
-      replies = [];
-    }
-    if (replies.length > 0) port.postMessage(replies);
+    if ('numbers' in message) thread.runPack(message);
+    else thread.runOne(message);
     timer = setTimeout(() => thread.close(), KEEP_FOLDERS_MS);
   });
 }

@@ -12,11 +12,11 @@
  */
 
 import { fdatasync, fstat, readFileSync, readv, writev } from 'node:fs';
-import { SHARE_ENV, Worker } from 'node:worker_threads';
 import type { IoFault } from '../base/errors.ts';
 import type { FileRef, FileSink, FileStatSink, Files } from '../base/ports.ts';
 import { fault, faultOf } from './fault.ts';
-import { FileOp, type FileReply, type FileRequest, type FileWorkerData } from './file-jobs.ts';
+import { FileOp, type FileRequest } from './file-jobs.ts';
+import { type Answer, FileThreadLink, plainRequest } from './file-link.ts';
 
 /** Buffers a call; the system takes 1,024 and stops silently there. */
 const MAX_VIEWS = 512;
@@ -107,7 +107,7 @@ export class HostFiles implements Files {
   stat(job: number, file: FileRef, sink: FileStatSink): void {
     const known = this.#known.get(file);
     if (known !== undefined) this.#forget(known);
-    this.#thread.ask({ ...blank(FileOp.Stat, file) }, (why, r) => {
+    this.#thread.askPacked(FileOp.Stat, file, false, 0, null, (why, r) => {
       if (why !== null || r.a === 0) sink.onStat(job, why, null);
       else sink.onStat(job, null, { size: r.b, mtimeMs: r.c, inode: r.d, regular: r.e === 1 });
     });
@@ -115,16 +115,22 @@ export class HostFiles implements Files {
 
   /** Zeros are written from the file's end on; data that is there stays. bytes: size before. */
   allocate(job: number, file: FileRef, size: number, full: boolean, sink: FileSink): void {
-    this.#thread.ask({ ...blank(FileOp.Allocate, file), flag: full, offset: size }, (why, r) => {
-      if (why !== null || !full) sink.onFile(job, why, r.a);
-      else if (r.a > size)
-        this.#thread.ask({ ...blank(FileOp.Allocate, file), offset: size }, (w) => sink.onFile(job, w, r.a));
-      else this.#zeros(job, file, r.a, r.a, size, sink);
+    this.#thread.ask({ ...requestFor(FileOp.Allocate, file), flag: full, offset: size }, (why, r) => {
+      const before = r.a;
+      if (why === null && full && before <= size) {
+        this.#zeros(job, file, before, before, size, sink);
+        return;
+      }
+      if (why !== null || !full) sink.onFile(job, why, before);
+      else {
+        const cut = { ...requestFor(FileOp.Allocate, file), offset: size };
+        this.#thread.ask(cut, (failed) => sink.onFile(job, failed, before));
+      }
     });
   }
 
   link(job: number, file: FileRef, target: readonly string[], sink: FileSink): void {
-    this.#thread.ask({ ...blank(FileOp.Link, file), target }, (why) => sink.onFile(job, why, 0));
+    this.#thread.ask({ ...requestFor(FileOp.Link, file), target }, (why) => sink.onFile(job, why, 0));
   }
 
   remove(job: number, files: readonly FileRef[], sink: FileSink): void {
@@ -138,9 +144,10 @@ export class HostFiles implements Files {
     this.#release(files, () => {
       const mover = new FileThreadLink(this.#memory, this.maxOpen);
       const root = files[0]?.root ?? newRoot;
-      const request = { ...blank(FileOp.Move, { root, path: [], executable: false }), target: [newRoot] };
+      const request = { ...plainRequest(FileOp.Move, root), target: [newRoot] };
       mover.ask({ ...request, paths: files.map((f) => f.path) }, (why, r) => {
-        mover.close(() => sink.onFile(job, why, r.a));
+        const count = r.a;
+        mover.close(() => sink.onFile(job, why, count));
       });
     });
   }
@@ -149,7 +156,7 @@ export class HostFiles implements Files {
     this.#release(files, null);
     const roots = new Set<string>();
     for (const file of files) roots.add(file.root);
-    for (const root of roots) this.#thread.ask(blank(FileOp.Forget, { root, path: [], executable: false }), null);
+    for (const root of roots) this.#thread.ask(plainRequest(FileOp.Forget, root), null);
   }
 
   /** Open descriptors. */
@@ -183,35 +190,38 @@ export class HostFiles implements Files {
       file.writes += 1;
     }
     if (file.fd === -1 && !file.opening && file.smallUses < SMALL_USES) {
-      const spans = this.#smallSpans(views);
-      if (spans !== null) {
-        this.#small(kind, job, file, offset, spans, sink);
+      if (this.#isSmall(views)) {
+        this.#small(kind, job, file, offset, views, sink);
         return;
       }
     }
     this.#enqueue({ kind, job, file, offset, views, sink, bytes: 0, view: 0, at: 0 });
   }
 
-  /** Offset and length of each view, when all of it is small and in shared memory; else null. */
-  #smallSpans(views: readonly Uint8Array[]): number[] | null {
+  #isSmall(views: readonly Uint8Array[]): boolean {
     let bytes = 0;
-    const spans: number[] = [];
     for (let i = 0; i < views.length; i++) {
-      const view = views[i]!;
-      bytes += view.length;
-      if (bytes > SMALL_BYTES || view.buffer !== this.#memory) return null;
-      spans.push(view.byteOffset, view.length);
+      bytes += views[i]!.length;
+      if (bytes > SMALL_BYTES || views[i]!.buffer !== this.#memory) return false;
     }
-    return spans;
+    return true;
   }
 
-  #small(kind: number, job: number, file: KnownFile, offset: number, spans: number[], sink: FileSink): void {
+  #small(
+    kind: number,
+    job: number,
+    file: KnownFile,
+    offset: number,
+    views: readonly Uint8Array[],
+    sink: FileSink,
+  ): void {
     file.smallUses += 1;
     file.busy += 1;
     const op = kind === Kind.Read ? FileOp.Read : FileOp.Write;
-    this.#thread.ask({ ...blank(op, file.ref), offset, spans }, (why, r) => {
+    this.#thread.askPacked(op, file.ref, false, offset, views, (why, r) => {
+      const bytes = r.a;
       this.#unbusy(file);
-      sink.onFile(job, why, r.a);
+      sink.onFile(job, why, bytes);
     });
   }
 
@@ -245,11 +255,11 @@ export class HostFiles implements Files {
     this.#queue.delete(file);
     file.opening = true;
     this.#pendingOpens += 1;
-    const request = blank(writes ? FileOp.OpenWrite : FileOp.OpenRead, file.ref);
-    this.#thread.ask({ ...request, flag: file.inode !== 0 }, (why, r) => this.#opened(file, writes, why, r));
+    const op = writes ? FileOp.OpenWrite : FileOp.OpenRead;
+    this.#thread.askPacked(op, file.ref, file.inode !== 0, 0, null, (why, r) => this.#opened(file, writes, why, r));
   }
 
-  #opened(file: KnownFile, writable: boolean, why: IoFault | null, r: FileReply): void {
+  #opened(file: KnownFile, writable: boolean, why: IoFault | null, r: Answer): void {
     file.opening = false;
     this.#pendingOpens -= 1;
     if (why !== null && (why.code === 'EMFILE' || why.code === 'ENFILE')) {
@@ -270,7 +280,7 @@ export class HostFiles implements Files {
       return;
     }
     if (file.inode !== 0 && (file.inode !== r.c || file.device !== r.b)) {
-      this.#thread.ask({ ...blank(FileOp.Close, file.ref), offset: r.a }, null);
+      this.#thread.closeFd(r.a);
       this.#failReplaced(file);
       return;
     }
@@ -417,7 +427,7 @@ export class HostFiles implements Files {
     file.fd = -1;
     file.doomed = false;
     this.#open.delete(file);
-    this.#thread.ask({ ...blank(FileOp.Close, file.ref), offset: fd }, null);
+    this.#thread.closeFd(fd);
   }
 
   /** Closes the least recently used file that nobody uses. */
@@ -477,7 +487,7 @@ export class HostFiles implements Files {
     let first: IoFault | null = null;
     if (waiting === 0) setImmediate(() => done(null, 0));
     for (const [root, paths] of roots) {
-      const request = blank(op, { root, path: [], executable: false });
+      const request = plainRequest(op, root);
       this.#thread.ask({ ...request, paths, target }, (why, r) => {
         first ??= why;
         total += r.a;
@@ -526,19 +536,8 @@ function nextViews(op: Op): readonly Uint8Array[] {
   return views;
 }
 
-function blank(op: number, file: FileRef): FileRequest {
-  return {
-    id: 0,
-    op,
-    root: file.root,
-    path: file.path,
-    flag: false,
-    executable: file.executable,
-    offset: 0,
-    spans: null,
-    paths: null,
-    target: null,
-  };
+function requestFor(op: number, file: FileRef): Omit<FileRequest, 'id'> {
+  return { ...plainRequest(op, file.root), path: file.path, executable: file.executable };
 }
 
 /** Syncs files a few at a time, then their folders: a new name is durable only when its folder is. */
@@ -573,87 +572,6 @@ class SyncJob implements FileSink {
     if (why === null) this.#synced += 1;
     else if (why.code !== 'ENOENT') this.#fault ??= why;
     this.start();
-  }
-}
-
-type Answered = (why: IoFault | null, reply: FileReply) => void;
-
-const NO_REPLY: FileReply = { id: 0, code: '', message: '', a: 0, b: 0, c: 0, d: 0, e: 0 };
-
-/** The file thread, seen from the network thread: requests of one turn go in one message. */
-class FileThreadLink {
-  readonly #memory: SharedArrayBuffer;
-  readonly #maxFolders: number;
-  #worker: Worker | null = null;
-  #batch: FileRequest[] = [];
-  #nextId = 1;
-  readonly #asked = new Map<number, Answered | null>();
-
-  constructor(memory: SharedArrayBuffer, maxFolders: number) {
-    this.#memory = memory;
-    this.#maxFolders = maxFolders;
-  }
-
-  ask(request: FileRequest, done: Answered | null): void {
-    const id = this.#nextId++;
-    if (this.#batch.length === 0) process.nextTick(() => this.#post());
-    this.#batch.push({ ...request, id });
-    this.#asked.set(id, done);
-  }
-
-  /** Ends the thread after what was asked. */
-  close(done: () => void): void {
-    if (this.#worker === null && this.#batch.length === 0) {
-      setImmediate(done);
-      return;
-    }
-    this.ask(blank(FileOp.Forget, { root: '', path: [], executable: false }), () => {
-      const worker = this.#worker;
-      this.#worker = null;
-      if (worker === null) done();
-      else void worker.terminate().then(done);
-    });
-  }
-
-  #post(): void {
-    const batch = this.#batch;
-    this.#batch = [];
-    this.#worker ??= this.#launch();
-    this.#worker.ref();
-    this.#worker.postMessage(batch);
-  }
-
-  #launch(): Worker {
-    const data: FileWorkerData = { memory: this.#memory, maxFolders: this.#maxFolders };
-    const worker = new Worker(new URL('./file-worker.js', import.meta.url), {
-      workerData: data,
-      env: SHARE_ENV,
-      execArgv: [],
-      // descriptors opened there are used and closed here
-      trackUnmanagedFds: false,
-      resourceLimits: { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 4, stackSizeMb: 1 },
-    });
-    worker.on('message', (replies: readonly FileReply[]) => {
-      for (let i = 0; i < replies.length; i++) this.#answer(replies[i]!);
-      if (this.#asked.size === 0) worker.unref();
-    });
-    worker.on('error', (error) => this.#died(worker, error));
-    worker.on('exit', () => this.#died(worker, null));
-    return worker;
-  }
-
-  #answer(reply: FileReply): void {
-    const done = this.#asked.get(reply.id);
-    this.#asked.delete(reply.id);
-    done?.(reply.code === '' ? null : fault(reply.code, reply.message), reply);
-  }
-
-  #died(worker: Worker, error: Error | null): void {
-    if (this.#worker === worker) this.#worker = null;
-    const asked = [...this.#asked.values()];
-    this.#asked.clear();
-    const why = fault('EWORKER', `the file thread ended: ${error?.message ?? 'no reason given'}`);
-    for (const done of asked) done?.(why, NO_REPLY);
   }
 }
 

@@ -253,7 +253,7 @@ class HashThread {
   finished(bytes: number): void {
     this.loadBytes -= bytes;
     this.jobCount -= 1;
-    if (this.jobCount === 0) this.#worker.unref();
+    if (this.jobCount === 0 && !this.#stopping) this.#worker.unref();
   }
 
   message(m: HashSlotsMessage | HashFilesMessage): void {

@@ -12,6 +12,7 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from '
 import { HashKind } from '../base/ports.ts';
 import { BLOCK_BYTES, SLOT_STRIDE } from '../base/slot-pool.ts';
 import { errorCode, faultOf } from './fault.ts';
+import { folderKey } from './folder-key.ts';
 import {
   COMMAND_HEAD_WORDS,
   type HashFileSpan,
@@ -267,7 +268,7 @@ class HashWorker {
     try {
       if (span.root === null) buffer.fill(0, 0, Math.min(buffer.length, span.length));
       else {
-        fd = this.#tree.openFile(span.root, span.path, OPEN_READ, 0, false);
+        fd = this.#tree.openFile(folderKey(span.root, span.path), span.path.at(-1)!, OPEN_READ, 0, false);
         if (!fstatSync(fd).isFile()) throw Object.assign(new Error('not a regular file'), { code: 'ENOTREG' });
       }
       while (done < span.length) {

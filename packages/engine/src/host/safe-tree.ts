@@ -11,6 +11,7 @@
 
 import { closeSync, constants, existsSync, fstatSync, lstatSync, mkdirSync, openSync } from 'node:fs';
 import { errorCode } from './fault.ts';
+import { folderKey } from './folder-key.ts';
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } = constants;
 
@@ -47,34 +48,49 @@ export class SafeTree {
   }
 
   /** A descriptor. Throws node's errors (ELOOP: a link). `make`: missing folders are made. */
-  openFile(root: string, path: readonly string[], flags: number, mode: number, make: boolean): number {
-    const name = path[path.length - 1]!;
-    const kept = this.#folders.has(key(root, path));
+  openFile(folder: string, name: string, flags: number, mode: number, make: boolean): number {
+    const kept = this.#folders.has(folder);
     try {
-      return openSync(`${this.parent(root, path, make)}/${name}`, flags, mode);
+      return openSync(`${this.folder(folder, make)}/${name}`, flags, mode);
     } catch (error) {
       // the kept folder may have been removed and made anew since
       if (!kept || errorCode(error) !== 'ENOENT') throw error;
       this.close();
-      return openSync(`${this.parent(root, path, make)}/${name}`, flags, mode);
+      return openSync(`${this.folder(folder, make)}/${name}`, flags, mode);
     }
   }
 
-  /** The folder that holds the file, as a path to append '/name' to; good until `close`. */
+  /** The folder (a folderKey) as a path to append '/name' to; good until `close` or `tidy`. */
+  folder(key: string, make: boolean): string {
+    const known = this.#folders.get(key);
+    return known !== undefined ? known.prefix : this.#walk(key, make);
+  }
+
+  /** The folder that holds the file. */
   parent(root: string, path: readonly string[], make: boolean): string {
-    const wanted = key(root, path);
-    const known = this.#folders.get(wanted);
-    if (known !== undefined) return known.prefix;
-    // from the nearest folder that is open down
-    let depth = path.length - 2;
+    return this.folder(folderKey(root, path), make);
+  }
+
+  /** Opens folder after folder, from the nearest one that is open. */
+  #walk(key: string, make: boolean): string {
+    const cut = key.indexOf('\0');
+    const root = key.slice(0, cut);
+    let at = key.length;
     let folder: Folder | undefined;
-    for (; depth > 0 && folder === undefined; depth--) folder = this.#folders.get(joinKey(root, path, depth));
+    while (at > cut + 1 && folder === undefined) {
+      at = Math.max(key.lastIndexOf('/', at - 1), cut + 1);
+      folder = this.#folders.get(key.slice(0, at));
+    }
     if (folder === undefined) {
-      depth = 0;
+      at = cut + 1;
       folder = this.#root(root, make);
-    } else depth += 1;
-    for (; depth < path.length - 1; depth++) {
-      folder = this.#keep(joinKey(root, path, depth + 1), openBelow(folder.prefix, path[depth]!, make));
+    }
+    while (at < key.length) {
+      const from = key[at] === '/' ? at + 1 : at;
+      const next = key.indexOf('/', from);
+      const end = next === -1 ? key.length : next;
+      folder = this.#keep(key.slice(0, end), openBelow(folder.prefix, key.slice(from, end), make));
+      at = end;
     }
     return folder.prefix;
   }
@@ -102,7 +118,7 @@ export class SafeTree {
   }
 
   #root(root: string, make: boolean): Folder {
-    const known = this.#folders.get(root);
+    const known = this.#folders.get(`${root}\0`);
     if (known !== undefined) return known;
     const device = this.#rootDevices.get(root);
     if (make && device === undefined) mkdirSync(root, { recursive: true });
@@ -113,23 +129,13 @@ export class SafeTree {
       throw codedError('ENODEV', `${root} is on another file system than before: is something not mounted?`);
     }
     this.#rootDevices.set(root, now);
-    return this.#keep(root, folder);
+    return this.#keep(`${root}\0`, folder);
   }
 
   #keep(at: string, folder: Folder): Folder {
     this.#folders.set(at, folder);
     return folder;
   }
-}
-
-function key(root: string, path: readonly string[]): string {
-  return joinKey(root, path, path.length - 1);
-}
-
-function joinKey(root: string, path: readonly string[], depth: number): string {
-  let joined = root;
-  for (let i = 0; i < depth; i++) joined += `/${path[i]}`;
-  return joined;
 }
 
 function openBelow(prefix: string, name: string, make: boolean): Folder {
