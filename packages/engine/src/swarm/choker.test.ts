@@ -26,7 +26,10 @@ function peer(id: number, over: Partial<Mutable> = {}): Mutable {
 }
 
 function rng(seed: number): Rng {
-  return new Rng(Uint32Array.of(seed, Math.imul(seed + 1, 0x9e3779b1), 1, 1));
+  const made = new Rng(Uint32Array.of(seed, 1, 2, 3));
+  // seeds that differ little need some steps to part
+  for (let i = 0; i < 20; i++) made.u32();
+  return made;
 }
 
 function turnOver(record: Mutable, now: number): void {
@@ -101,6 +104,22 @@ test('seeding: everybody gets a like share, the fast ones no more turns than the
   const turns = peers.map((p) => p.unchokes);
   expect(Math.max(...turns)).toBeLessThanOrEqual(Math.min(...turns) * 1.5 + 1);
   expect(Math.min(...turns)).toBeGreaterThan(10);
+});
+
+test('seeding: a turn ends after 20 pieces or a minute, not before, and only if somebody waits', () => {
+  const peers = [peer(1), peer(2)];
+  const choker = new Choker<Mutable>(2, rng(5));
+  let now = play(choker, peers, true, 0, 12, () => 1e9);
+  expect(peers.map((p) => p.unchokes)).toEqual([1, 1]);
+  // 1 has been idle for a minute since its last turn began, 2 is in the middle of its own
+  peers.push(peer(3, { unchokedAt: now }));
+  Object.assign(peers[0]!, { unchokedAt: now - 60_000, uploadedSinceUnchoke: 0 });
+  Object.assign(peers[1]!, { unchokedAt: now - 50_000, uploadedSinceUnchoke: PIECE * 19 });
+  now = play(choker, peers, true, now, 1, () => 0);
+  expect(unchoked(peers)).toEqual([2, 3]);
+  Object.assign(peers[1]!, { unchokedAt: now - 20_000, uploadedSinceUnchoke: PIECE * 20 });
+  play(choker, peers, true, now, 1, () => 0);
+  expect(unchoked(peers)).toEqual([1, 3]);
 });
 
 test('seeding: thieves that take all they can and come back as new do not halve the others (W20)', () => {

@@ -23,6 +23,7 @@ test('the vectors of BEP 40, the same from both ends', () => {
   expect(priority('10.0.0.1', '10.0.0.1', 1, 2)).toBe(priority('10.0.0.1', '10.0.0.1', 2, 1));
   expect(priority('10.0.0.1', '10.0.0.1', 1, 2)).not.toBe(priority('10.0.0.1', '10.0.0.1', 1, 3));
   expect(priority('1.2.3.4', '2001:db8::1')).toBe(0);
+  expect(priority('2001:db8:1::1', '2001:db9:1::1')).not.toBe(priority('2001:db8:1::1', '2001:db9:3::1'));
   // bits that the mask leaves out change nothing, those of an equal prefix do
   expect(priority('2001:db8:1::1', '2001:db9:1:aaaa::1')).toBe(priority('2001:db8:1::1', '2001:db9:1::1'));
   expect(priority('2001:db8:1::1', '2001:db8:1:aaaa::1')).not.toBe(priority('2001:db8:1::1', '2001:db8:1:ab00::1'));
@@ -172,8 +173,9 @@ test('a poisoned list of 100,000 stays within 3,000 and does not hide a tracked 
         b.failed(i, now);
       }
     }
-    expect(b.count).toBeLessThanOrEqual(3000);
+    if (n % 1000 === 0) expect(b.count).toBeLessThanOrEqual(3000);
   }
+  expect(b.count).toBe(3000);
   expect(b.find('4.4.4.4', 4)).toBeGreaterThanOrEqual(0);
   expect(b.find('5.5.5.5', 5)).toBeGreaterThanOrEqual(0);
 });

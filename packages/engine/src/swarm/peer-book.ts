@@ -62,6 +62,13 @@ const PROVEN = 16;
 const STATE = 3;
 
 const BY_PERSON = CandidateSource.Manual | CandidateSource.Magnet;
+/** The address looked for; never needed after a call returns. */
+const KEY = new Uint8Array(16);
+/** Shared, so that a book of a torrent that knows nobody is small. */
+const NO_BYTES = new Uint8Array(0);
+const NO_PORTS = new Uint16Array(0);
+const NO_WORDS = new Uint32Array(0);
+const NO_INDICES = new Int16Array(0);
 /** Unit of the times kept. */
 const TICK_MS = 100;
 
@@ -75,17 +82,17 @@ export class PeerBook {
   readonly #limit: number;
   #capacity = 0;
   /** 16 bytes each, IPv4 as ::ffff:a.b.c.d. */
-  #ip = new Uint8Array(0);
-  #port = new Uint16Array(0);
-  #sources = new Uint8Array(0);
-  #failures = new Uint8Array(0);
-  #state = new Uint8Array(0);
+  #ip: Uint8Array = NO_BYTES;
+  #port: Uint16Array = NO_PORTS;
+  #sources: Uint8Array = NO_BYTES;
+  #failures: Uint8Array = NO_BYTES;
+  #state: Uint8Array = NO_BYTES;
   /** In ticks. Idle: when it may be tried. Dialing and connected: since when. */
-  #time = new Uint32Array(0);
-  #priority = new Uint32Array(0);
+  #time: Uint32Array = NO_WORDS;
+  #priority: Uint32Array = NO_WORDS;
   /** Hash table by endpoint. */
-  #heads = new Int16Array(0);
-  #chain = new Int16Array(0);
+  #heads: Int16Array = NO_INDICES;
+  #chain: Int16Array = NO_INDICES;
 
   /** No index before it is free. */
   #lowestFree = 0;
@@ -94,7 +101,6 @@ export class PeerBook {
   #cachedWorst = Number.POSITIVE_INFINITY;
   /** Nothing is due before it. */
   #quietUntil = 0;
-  readonly #key = new Uint8Array(16);
   #ownIp: Uint8Array | null = null;
   #ownPort = 0;
   readonly #own = new Set<string>();
@@ -381,14 +387,12 @@ export class PeerBook {
     }
     this.#cachedWorst = worstScore;
     if (score >= worstScore) return false;
-    const kept = this.#key.slice();
     this.#remove(worst);
-    this.#key.set(kept);
     return true;
   }
 
   #setKey(ip: Uint8Array): void {
-    const key = this.#key;
+    const key = KEY;
     if (ip.length === 16) {
       key.set(ip);
       return;
@@ -401,7 +405,7 @@ export class PeerBook {
 
   #sameIp(index: number): boolean {
     const at = index * 16;
-    for (let i = 15; i >= 0; i--) if (this.#ip[at + i] !== this.#key[i]) return false;
+    for (let i = 15; i >= 0; i--) if (this.#ip[at + i] !== KEY[i]) return false;
     return true;
   }
 
@@ -421,7 +425,7 @@ export class PeerBook {
   /** Index of (key, port), or -1. */
   #find(port: number): number {
     if (this.count === 0) return -1;
-    let at = this.#heads[this.#hash(this.#key, 0, port)]!;
+    let at = this.#heads[this.#hash(KEY, 0, port)]!;
     while (at !== -1 && (this.#port[at] !== port || !this.#sameIp(at))) at = this.#chain[at]!;
     return at;
   }
@@ -431,7 +435,7 @@ export class PeerBook {
     let index = this.#lowestFree;
     while (this.#state[index] !== FREE) index++;
     this.#lowestFree = index + 1;
-    this.#ip.set(this.#key, index * 16);
+    this.#ip.set(KEY, index * 16);
     this.#port[index] = port;
     this.#sources[index] = source;
     this.#failures[index] = 0;

@@ -24,6 +24,9 @@ const QUEUE_S = 3;
 const MEASURE_MS = 1000;
 /** A second whose rate is not by so much above the best before ends the slow start. */
 const GROWTH = 1.05;
+/** Shared, so that a window not used is small. */
+const NOTHING = new Int32Array(0);
+const NEVER = new Float64Array(0);
 
 export class RequestWindow {
   /** In flight. */
@@ -39,15 +42,15 @@ export class RequestWindow {
   private measuredFromMs = -1;
   private lastRate = 0;
 
-  private pieces: Int32Array = new Int32Array(0);
-  private blocks: Int32Array = new Int32Array(0);
-  private sentMs: Float64Array = new Float64Array(0);
+  private pieces: Int32Array = NOTHING;
+  private blocks: Int32Array = NOTHING;
+  private sentMs: Float64Array = NEVER;
   /** The list; `next` chains the free entries too. */
-  private next: Int32Array = new Int32Array(0);
-  private previous: Int32Array = new Int32Array(0);
+  private next: Int32Array = NOTHING;
+  private previous: Int32Array = NOTHING;
   /** Hash table: first entry by hash, next entry of the same hash. */
-  private heads: Int32Array = new Int32Array(0);
-  private chain: Int32Array = new Int32Array(0);
+  private heads: Int32Array = NOTHING;
+  private chain: Int32Array = NOTHING;
   private first = -1;
   private last = -1;
   private free = -1;

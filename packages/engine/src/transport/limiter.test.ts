@@ -118,6 +118,12 @@ test('one held back by its own limit holds nobody up', () => {
     here.grant(now, BLOCK);
   }
   expect(here.total + slow.total).toBeGreaterThan(64 * KIB * 10 * 0.95);
+  const full = new Limiter(16 * KIB, null);
+  const first = new Limiter(0, full);
+  expect(first.grant(0, BLOCK)).toBe(0);
+  first.setRate(0, KIB);
+  expect(first.grant(1000, BLOCK)).toBe(0);
+  expect(new Limiter(0, full).grant(1000, BLOCK)).toBe(BLOCK);
 });
 
 test('what went without asking is made up for', () => {
