@@ -32,6 +32,7 @@ class Driver {
 
   constructor(b: Bench) {
     this.b = b;
+    b.node.disk.knobs.jitterMs = 4;
     b.onDigest = (job, good) => {
       for (const [piece, each] of this.open) {
         if (each.hashing !== job) continue;
@@ -154,6 +155,7 @@ test('random work, faults, moves and changes of mind: nothing false is claimed, 
       expect(b.disk.pendingSlots).toBe(0);
       faults += b.faults.length;
       moves += b.moved.length;
+      for (const file of FILES) expect(b.disk.table.isWanted(file) && b.disk.places.isParted(file)).toBe(false);
       const claimed = b.all().filter((piece) => b.disk.flushed.get(piece));
       expect(claimed).toEqual([...driver.had].sort((x, y) => x - y));
       for (const piece of claimed) expect(b.isOnDisk(piece)).toBe(true);

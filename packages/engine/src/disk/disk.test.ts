@@ -56,41 +56,46 @@ test('pieces over many files are written to each, pads to none, and read back', 
 });
 
 test('a spilled piece is written as it comes, hashed from disk, and claimed only when verified', () => {
-  const b = bench(odd);
-  b.put(1, 0, 2);
-  b.world.run(50);
-  expect(b.disk.pendingSlots).toBe(0);
-  b.put(1, 2, 4);
-  let judged = 0;
-  b.onDigest = (_job, good) => {
-    judged++;
-    expect(good).toBe(true);
-    expect(b.flushed).toEqual([]);
-    b.verified.add(1);
-    b.disk.verified(1);
-  };
-  b.read(1, 0, 1);
-  b.hash(1);
-  b.settle();
-  expect(judged).toBe(1);
-  expect(b.readFaults).toEqual(['EUNCLAIMED']);
-  expect(b.flushed).toEqual([1]);
-  b.expectNoLeak();
+  for (let seed = 0; seed < 20; seed++) {
+    const b = bench(odd, 64, 16, seed);
+    b.node.disk.knobs.jitterMs = 30;
+    b.put(1, 0, 2);
+    b.world.run(50);
+    expect(b.disk.pendingSlots).toBe(0);
+    b.put(1, 2, 4);
+    let judged = 0;
+    b.onDigest = (_job, good) => {
+      judged++;
+      expect(good).toBe(true);
+      expect(b.flushed).toEqual([]);
+      b.verified.add(1);
+      b.disk.verified(1);
+    };
+    b.read(1, 0, 1);
+    b.hash(1);
+    b.settle();
+    expect(judged).toBe(1);
+    expect(b.readFaults).toEqual(['EUNCLAIMED']);
+    expect(b.flushed).toEqual([1]);
+    b.expectNoLeak();
+  }
 });
 
 test('a corrupt spilled piece is dropped, and its good copy is not overtaken by writes of the bad one', () => {
-  const b = bench((world) => world.makeTorrent({ pieces: 1, pieceLength: 65536 }));
-  b.node.disk.knobs.jitterMs = 50;
-  for (let round = 0; round < 10; round++) {
-    b.put(0, 0, 2, 7);
-    b.world.run(round % 3);
-    b.disk.discard(0);
+  for (let seed = 0; seed < 20; seed++) {
+    const b = bench((world) => world.makeTorrent({ pieces: 1, pieceLength: 65536 }), 64, 16, seed);
+    b.node.disk.knobs.jitterMs = 50;
+    for (let round = 0; round < 10; round++) {
+      b.put(0, 0, 2, 7);
+      b.world.run(round % 3);
+      b.disk.discard(0);
+    }
+    b.download(0);
+    b.settle();
+    expect(b.flushed).toEqual([0]);
+    expect(b.isOnDisk(0)).toBe(true);
+    b.expectNoLeak();
   }
-  b.download(0);
-  b.settle();
-  expect(b.flushed).toEqual([0]);
-  expect(b.isOnDisk(0)).toBe(true);
-  b.expectNoLeak();
 });
 
 test('a failed write stops writing, keeps the pieces readable, is told once, and goes on at retry', () => {
@@ -236,6 +241,21 @@ test('edges of unwanted files live in the part file, through a restart, until th
   const third = second.again();
   third.restore(record);
   expect(third.disk.flushed.count).toBe(pieces.length);
+});
+
+test('a tiny unwanted file at the front of a wanted one is not made either', () => {
+  const files = [
+    { path: ['x'], length: 10 },
+    { path: ['y'], length: 100_000 },
+  ];
+  const b = bench((world) => world.makeTorrent({ pieceLength: 65536, files }));
+  b.disk.setWanted(0, false);
+  b.downloadAll();
+  expect(b.node.disk.files.has(b.path(0))).toBe(false);
+  expect(b.node.disk.files.get(b.path(-1))!.size).toBe(10);
+  b.read(0, 0, 4);
+  b.settle();
+  expect(b.readFaults).toEqual([]);
 });
 
 test('without a record the part file is found and looked into', () => {
