@@ -27,6 +27,7 @@ export interface CoreSink {
 export interface CoreOptions {
   /** Null: do not listen. */
   readonly port: number | null;
+  readonly listenWhenChecked: boolean;
   readonly bind: readonly string[];
   readonly maxConnections: number;
   readonly uploadSlots: number;
@@ -65,6 +66,7 @@ export class SessionCore {
   readonly #listeners: Listener[] = [];
   readonly #alarms = new Set<{ readonly atMs: number; readonly ring: () => void }>();
   #armed = false;
+  #listenFaultCount = 0;
   #nextTickMs = 0;
   #nextDialMs = 0;
 
@@ -84,8 +86,9 @@ export class SessionCore {
 
   // -------------------------------------------------------------------------------------------------------- commands
 
+  /** Starts listening; torrents announce themselves only once it is clear where. */
   listen(): void {
-    if (this.options.port === null) return;
+    if (this.options.port === null || this.#listeners.length > 0 || this.closed) return;
     for (const ip of this.options.bind) {
       const local = { ip, port: this.options.port };
       const sink: ListenSink = {
@@ -95,10 +98,26 @@ export class SessionCore {
           for (const entry of this.entries) entry.listening();
         },
         onAccept: (conn) => this.#accept(conn),
-        onListenFault: (fault) => this.#sink.onListenFault(local, fault),
+        onListenFault: (fault) => {
+          this.#listenFaultCount++;
+          this.#sink.onListenFault(local, fault);
+          if (!this.listenPending) for (const entry of this.entries) entry.listening();
+        },
       };
       this.#listeners.push(this.ports.net.listen(local, sink));
     }
+  }
+
+  /** A torrent has been checked. */
+  entryChecked(): void {
+    if (this.options.listenWhenChecked && !this.entries.some((entry) => entry.state === 'checking')) this.listen();
+  }
+
+  /** Nothing is known yet of where we listen, but will be. */
+  get listenPending(): boolean {
+    return (
+      this.options.port !== null && this.listening.length === 0 && this.#listenFaultCount < this.options.bind.length
+    );
   }
 
   /** Port that trackers and peers are told; 0: we do not listen. */
@@ -160,6 +179,8 @@ export class SessionCore {
     }
     this.announces.run(now);
     if (now >= this.#nextDialMs && !this.closed) this.#nextDialMs = this.dialer.run(now, this.active);
+    // what waited for a time (a write to grow, a rate to allow it) is due although nothing came in
+    for (const entry of this.active) if (entry.nextAt(now) <= now) entry.due(now);
     // deciding and flushing may touch more (an upload read from cache, a limit met): go on until all is quiet
     for (let round = 0; round < 4 && (this.touchedEntries.length > 0 || this.touchedLinks.length > 0); round++) {
       for (let i = 0; i < this.touchedEntries.length; i++) this.touchedEntries[i]!.endTurn(now);

@@ -289,6 +289,12 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     this.#settleActivity();
   }
 
+  /** `nextAt` has come. */
+  due(now: number): void {
+    if (this.swarm.nextAt(now) <= now) this.swarm.resumeStarved();
+    this.onTouched();
+  }
+
   nextAt(now: number): number {
     return Math.min(this.swarm.nextAt(now), this.disk?.nextAt() ?? Infinity);
   }
@@ -346,6 +352,8 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   /** The session listens: trackers can be told a port. */
   listening(): void {
     this.announcer.port = this.core.port;
+    const active = this.state === 'metadata' || this.state === 'downloading' || this.state === 'seeding';
+    if (active && !this.#paused) this.#seek();
   }
 
   // ------------------------------------------------------------------------------------------------------ swarm sink
@@ -491,6 +499,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     this.#complete = this.swarm.unflushedWanted === 0;
     this.touchRecord();
     this.#enter();
+    this.core.entryChecked();
   }
 
   onPartsMoved(_file: number, fault: IoFault | null): void {
@@ -691,8 +700,9 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     if (this.options.preallocate === 'full') this.disk!.preallocate(true, done);
   }
 
-  /** Looks for peers. */
+  /** Looks for peers, once it is clear where we listen. */
   #seek(): void {
+    if (this.core.listenPending) return;
     this.announcer.port = this.core.port;
     this.announcer.start(this.core.turn.now, this.core.entries.length > 50 ? 60_000 : 0);
     this.core.announces.schedule(this);

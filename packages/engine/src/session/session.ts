@@ -54,6 +54,7 @@ export class Session implements AsyncDisposable, CoreSink {
   readonly #streams = new Set<EventStream<ShoalEvent>>();
   readonly #ready: Promise<void>;
   #listenersDue: number;
+  readonly #listening: Promise<void>;
   #listened: () => void = () => {};
   #listenFault: IoFault | null = null;
   #closing: Promise<void> | null = null;
@@ -67,6 +68,7 @@ export class Session implements AsyncDisposable, CoreSink {
     this.core = new SessionCore(
       {
         port,
+        listenWhenChecked: options.listen === 'when-checked',
         bind,
         maxConnections: options.maxConnections ?? 500,
         uploadSlots: options.uploadSlots ?? 8,
@@ -77,14 +79,30 @@ export class Session implements AsyncDisposable, CoreSink {
       machine.ports,
       this,
     );
+    this.#listening = new Promise((resolve, reject) => {
+      this.#listened = () => {
+        if (this.#listenersDue > 0) return;
+        // one family is enough
+        const deaf = this.core.listening.length === 0 ? this.#listenFault : null;
+        if (deaf === null) resolve();
+        else reject(new ShoalError('network', deaf.message));
+      };
+    });
+    this.#listening.catch(() => {});
+    this.#listened();
     this.#ready = this.#open();
     // whoever does not wait for `ready` hears of it from `add`
     this.#ready.catch(() => {});
   }
 
-  /** Resolves when the session listens and its state is open. Rejects with ShoalError 'in-use' or 'network'. */
+  /** Resolves when the session listens (if it does so at once) and its state is open. Rejects with ShoalError 'in-use' or 'network'. */
   ready(): Promise<void> {
     return this.#ready;
+  }
+
+  /** Resolves when it listens, at least in one family, or was told not to. Rejects with ShoalError 'network'. */
+  listening(): Promise<void> {
+    return this.#listening;
   }
 
   /** Where it listens. */
@@ -228,18 +246,9 @@ export class Session implements AsyncDisposable, CoreSink {
   async #open(): Promise<void> {
     const fault = await new Promise<IoFault | null>((resolve) => this.core.ports.state.open(resolve));
     if (fault !== null) throw new ShoalError(fault.code === 'ELOCKED' ? 'in-use' : 'disk', fault.message);
-    const listening = new Promise<void>((resolve) => {
-      this.#listened = () => {
-        if (this.#listenersDue === 0) resolve();
-      };
-    });
+    if (this.core.options.listenWhenChecked) return;
     this.core.listen();
-    this.#listened();
-    await listening;
-    // one family is enough
-    if (this.core.listening.length === 0 && this.#listenFault !== null) {
-      throw new ShoalError('network', this.#listenFault.message);
-    }
+    await this.#listening;
   }
 
   async #learn(source: TorrentSource, signal: AbortSignal | undefined): Promise<Known> {

@@ -6,6 +6,8 @@ import type { Endpoint } from '../base/ports.ts';
 export interface SessionOptions {
   /** TCP port to listen on; 0 (default): one the system picks; null: do not listen. */
   readonly port?: number | null;
+  /** 'at-once' (default), or 'when-checked': only once no torrent is being checked, so that no peer meets a busy disk. */
+  readonly listen?: 'at-once' | 'when-checked';
   /** Local addresses to listen on and leave from. Default: '0.0.0.0', and '::' where there is IPv6. */
   readonly bind?: readonly string[];
   /** Folder for durable state, or null (default) for a session that remembers nothing. */

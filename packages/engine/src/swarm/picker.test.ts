@@ -276,3 +276,19 @@ test('a peer with few pieces of a huge torrent finds them all, and it stays quic
   // some 60 ms on the machine of reference; one that scans everything at each pick takes minutes
   expect(tookMs).toBeLessThan(10_000);
 });
+
+test('an open piece is never picked again, whatever was picked before it', () => {
+  for (let seed = 1; seed <= 200; seed++) {
+    const picker = new Picker(40, rng(seed));
+    const peer = full(40);
+    picker.peerJoined(peer);
+    const opened = new Set<number>();
+    for (let i = 0; i < 40; i++) {
+      const piece = picker.pick(peer, false);
+      expect(opened.has(piece)).toBe(false);
+      opened.add(piece);
+      picker.open(piece);
+    }
+    expect(picker.pick(peer, false)).toBe(-1);
+  }
+});

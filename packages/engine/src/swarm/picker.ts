@@ -429,9 +429,12 @@ export class Picker {
     const { items } = bucket;
     // not `below`, whose two divisions would be most of the cost; the bias is under 1 in 2,000
     const at = Math.floor(this.rng.u32() * ((bucket.count + 1) / 0x100000000));
-    const moved = items[at]!;
-    items[bucket.count] = moved;
-    this.position[moved] = bucket.count;
+    // at the end nothing moves: what lies there is left over, and its piece may be elsewhere
+    if (at < bucket.count) {
+      const moved = items[at]!;
+      items[bucket.count] = moved;
+      this.position[moved] = bucket.count;
+    }
     items[at] = piece;
     this.position[piece] = at;
     bucket.count++;

@@ -180,7 +180,11 @@ export class Requests {
     const piece = peer.conversation.peerChoking
       ? picker.pickFrom(peer.fastPieces, peer.has!)
       : picker.pick(peer.has!, this.#swarm.sequential);
-    if (piece < 0 || !this.#swarm.fits(piece)) return null;
+    if (piece < 0) return null;
+    if (!this.#swarm.fits(piece)) {
+      this.starved = true;
+      return null;
+    }
     return this.#adopt(peer, this.#swarm.openPartial(piece, peer.number, now));
   }
 

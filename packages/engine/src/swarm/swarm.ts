@@ -121,6 +121,8 @@ export class Swarm implements PieceStoreSink {
   #stopped = false;
   #wasDone = false;
   #hasPads = false;
+  /** A request waits for the rate limit, not for a slot. */
+  #rateStarved = false;
 
   constructor(options: SwarmOptions) {
     this.slots = options.slots;
@@ -265,7 +267,7 @@ export class Swarm implements PieceStoreSink {
   /** When rate limits let something go on that waits for them; Infinity: nothing waits. */
   nextAt(now: number): number {
     let at = Infinity;
-    if (this.requests.starved) at = Math.min(at, this.#downLimit.nextAt(now));
+    if (this.#rateStarved) at = Math.min(at, this.#downLimit.nextAt(now));
     if (this.uploads.starved) at = Math.min(at, this.#upLimit.nextAt(now));
     return at;
   }
@@ -274,6 +276,7 @@ export class Swarm implements PieceStoreSink {
   resumeStarved(): void {
     if (!this.requests.starved && !this.uploads.starved) return;
     this.requests.starved = false;
+    this.#rateStarved = false;
     this.uploads.starved = false;
     for (const peer of this.peers) this.wake(peer);
   }
@@ -461,7 +464,9 @@ export class Swarm implements PieceStoreSink {
   // --------------------------------------------------------------------------------------------------------- limits
 
   grantDown(now: number): boolean {
-    return this.#downLimit.grant(now, BLOCK_BYTES) > 0;
+    if (this.#downLimit.grant(now, BLOCK_BYTES) > 0) return true;
+    this.#rateStarved = true;
+    return false;
   }
 
   /** How many of `blocks` blocks may be sent now. */

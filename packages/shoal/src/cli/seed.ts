@@ -31,7 +31,7 @@ export async function seed(torrent: string, path: string, options: SeedOptions):
   const add: AddOptions = { folder: place.folder, peers: options.peer, existing: 'check' };
   return await transfer({
     items: [{ label: loaded.label, source: loaded.source, options: add }],
-    session: sessionOptions(options, null),
+    session: { ...sessionOptions(options, null), listen: 'when-checked' },
     view: chooseView(options.json),
     interrupt,
     timeoutMs: null,

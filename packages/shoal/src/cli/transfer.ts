@@ -56,8 +56,13 @@ class Transfer {
     interrupt.signal.addEventListener('abort', onStop);
     try {
       await session.ready();
-      for (const { ip, port } of session.addresses) view.listening(ip, port);
-      await Promise.all(this.#jobs.map((job, i) => this.#runJob(session, job, this.#request.items[i]!)));
+      const listening = session.listening().then(() => {
+        for (const { ip, port } of session.addresses) view.listening(ip, port);
+      });
+      await Promise.all([
+        listening,
+        ...this.#jobs.map((job, i) => this.#runJob(session, job, this.#request.items[i]!)),
+      ]);
       const anyDone = this.#jobs.some((job) => job.state === 'done');
       if (mode === 'get-and-seed' && anyDone) await interrupt.wait();
     } catch (error) {
