@@ -61,7 +61,12 @@ await timed('one-shot SHA-1 on this thread', 2 * GIB, async () => {
     hash.digest();
   }
 });
-for (const [name, blocks] of [['16 KiB', 1], ['256 KiB', 16], ['1 MiB', 64], ['4 MiB', 256]]) {
+for (const [name, blocks] of [
+  ['16 KiB', 1],
+  ['256 KiB', 16],
+  ['1 MiB', 64],
+  ['4 MiB', 256],
+]) {
   await timed(`SHA-1, pieces of ${name}, 4 at once`, 2 * GIB, () => pieces(1, blocks, 2 * GIB, 4, 0));
 }
 await timed('SHA-1, pieces of 1 MiB, 1 at once', 2 * GIB, () => pieces(1, 64, 2 * GIB, 1, 0));

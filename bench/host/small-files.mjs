@@ -54,25 +54,32 @@ const each = (inFlight, ask) =>
   });
 
 rmSync(root, { recursive: true, force: true });
-await timed('first file (starts the thread)', () => new Promise((done) => files.write(0, refs[0], 0, [views[0]], { onFile: done })));
-await timed(`write ${count} files of ${bytes}`, () => each(1024, (i, sink) => files.write(i, refs[i], 0, [views[i % views.length]], sink)));
+await timed(
+  'first file (starts the thread)',
+  () => new Promise((done) => files.write(0, refs[0], 0, [views[0]], { onFile: done })),
+);
+await timed(`write ${count} files of ${bytes}`, () =>
+  each(1024, (i, sink) => files.write(i, refs[i], 0, [views[i % views.length]], sink)),
+);
 await timed('stat', () => each(count, (i, sink) => files.stat(i, refs[i], sink)));
 await timed('read', () => each(1024, (i, sink) => files.read(i, refs[i], 0, [views[i % views.length]], sink)));
-await timed('hash', () =>
-  new Promise((done, fail) => {
-    let left = 0;
-    for (let at = 0; at < count; at += 256) {
-      left += 1;
-      const spans = refs.slice(at, at + 256).map((file) => ({ file, offset: 0, length: bytes }));
-      hasher.hashFiles(0, 1, spans, 16384, 0, {
-        onHashed(_job, why) {
-          if (why !== null) fail(new Error(why.message));
-          left -= 1;
-          if (left === 0) done();
-        },
-      });
-    }
-  }),
+await timed(
+  'hash',
+  () =>
+    new Promise((done, fail) => {
+      let left = 0;
+      for (let at = 0; at < count; at += 256) {
+        left += 1;
+        const spans = refs.slice(at, at + 256).map((file) => ({ file, offset: 0, length: bytes }));
+        hasher.hashFiles(0, 1, spans, 16384, 0, {
+          onHashed(_job, why) {
+            if (why !== null) fail(new Error(why.message));
+            left -= 1;
+            if (left === 0) done();
+          },
+        });
+      }
+    }),
 );
 await timed('sync', () => new Promise((done) => files.sync(0, refs, { onFile: done })));
 await timed('remove', () => new Promise((done) => files.remove(0, refs, { onFile: done })));

@@ -1,9 +1,9 @@
 // One-way TCP over loopback through the host's Net: wire-ready blocks out of a slot pool, gathered sends, one process a side.
 // Usage: node bench/host/tcp.mjs [GiB=4] [views a send=64] [receive KiB=256]
 import { fork } from 'node:child_process';
+import { SlotPool } from '../../packages/engine/dist/src/base/slot-pool.js';
 import { makeSlotMemory } from '../../packages/engine/dist/src/host/slot-memory.js';
 import { TcpNet } from '../../packages/engine/dist/src/host/tcp.js';
-import { SlotPool } from '../../packages/engine/dist/src/base/slot-pool.js';
 
 const GIB = 2 ** 30;
 const total = Number(process.argv[2] ?? 4) * GIB;
@@ -58,7 +58,8 @@ if (process.env.SHOAL_BENCH_PORT === undefined) {
   net.listen(
     { ip: '127.0.0.1', port: 0 },
     {
-      onListening: (local) => fork(process.argv[1], process.argv.slice(2), { env: { ...process.env, SHOAL_BENCH_PORT: local.port } }),
+      onListening: (local) =>
+        fork(process.argv[1], process.argv.slice(2), { env: { ...process.env, SHOAL_BENCH_PORT: local.port } }),
       onAccept(conn) {
         conn.sink = sink;
         start = performance.now();

@@ -216,7 +216,7 @@ test('knows private addresses in all their forms', () => {
 test('garbage, floods of headers and early ends are faults', async () => {
   const answers = [
     'nonsense\r\n\r\n',
-    'HTTP/1.1 200 OK\r\n' + 'x: y\r\n'.repeat(20_000),
+    `HTTP/1.1 200 OK\r\n${'x: y\r\n'.repeat(20_000)}`,
     '',
     'HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n',
     'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n',

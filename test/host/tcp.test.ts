@@ -16,6 +16,8 @@ class Ear implements ConnSink {
   readonly chunks: Buffer[] = [];
   readonly data = new Log<number>();
   bytes = 0;
+  /** Bytes came in the shared receive buffer. */
+  shared = false;
   fault: IoFault | null = null;
   /** Set while a call into the conn runs; a sink called then breaks the contract. */
   inside = false;
@@ -28,6 +30,7 @@ class Ear implements ConnSink {
     expect(this.log.all).not.toContain('closed');
     this.chunks.push(Buffer.from(bytes));
     this.bytes += bytes.length;
+    this.shared = bytes.buffer instanceof SharedArrayBuffer;
     this.data.add(bytes.length);
   }
 
@@ -117,6 +120,7 @@ test('carries bytes both ways, whatever their cut, and says once that they are s
       sends += 1;
     }
     await to.data.until(() => to.bytes === shared.length);
+    expect(to.shared).toBe(true);
     expect(Buffer.concat(to.chunks).equals(Buffer.from(shared))).toBe(true);
     expect(ear.log.all.filter((e) => e === 'sent').length).toBe(sends);
   }
@@ -158,6 +162,40 @@ test('a paused connection is silent until it is resumed', async () => {
   p.near.close();
   await p.farEar.until('closed');
   p.listener.close();
+});
+
+test('accepted connections work where node cannot read into a given buffer', async () => {
+  const farEar = new Ear();
+  const accepted = new Log<Conn>();
+  const { listener, local } = await listen('127.0.0.1', (conn) => {
+    conn.sink = farEar;
+    accepted.add(conn);
+  });
+  const socket = net.connect(local.port, '127.0.0.1');
+  // the handles' common prototype is the one that has the method
+  let proto = (socket as unknown as { _handle: object })._handle;
+  while (!Object.hasOwn(proto, 'useUserBuffer')) proto = Object.getPrototypeOf(proto) as object;
+  const method = Object.getOwnPropertyDescriptor(proto, 'useUserBuffer')!;
+  Object.defineProperty(proto, 'useUserBuffer', { ...method, value: undefined });
+  try {
+    await accepted.until((all) => all.length === 1);
+  } finally {
+    Object.defineProperty(proto, 'useUserBuffer', method);
+  }
+  let back = 0;
+  socket.on('data', (chunk) => {
+    back += chunk.length;
+  });
+  const bytes = randomBytes(300_000);
+  socket.write(bytes);
+  await farEar.data.until(() => farEar.bytes === bytes.length);
+  expect(Buffer.concat(farEar.chunks).equals(bytes)).toBe(true);
+  expect(farEar.shared).toBe(false);
+  await send(accepted.all[0]!, farEar, [bytes, bytes]);
+  while (back < 600_000) await new Promise((resolve) => socket.once('data', resolve));
+  socket.end();
+  await farEar.until('closed');
+  listener.close();
 });
 
 test('closing in the middle of a send that nobody reads frees everything', async () => {

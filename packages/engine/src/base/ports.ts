@@ -172,7 +172,10 @@ export interface Files {
   remove(job: number, files: readonly FileRef[], sink: FileSink): void;
   /** Moves files to another root (rename, or copy + sync + unlink across devices), all or nothing; bytes = files moved. */
   move(job: number, files: readonly FileRef[], newRoot: string, sink: FileSink): void;
-  /** Closes what is kept open of these files (before a move, or when a torrent stops). */
+  /**
+   * Closes what is kept open of these files (before a move, or when a torrent stops) and forgets which files they were: a
+   * file that was removed or replaced underneath faults with ENOENT until then, or until `stat`, and is not made anew.
+   */
   release(files: readonly FileRef[]): void;
 }
 
@@ -229,6 +232,7 @@ export interface Hasher {
   /**
    * Reads spans from files and hashes them, on a worker, for checks and creation. Pieces of `pieceLength` bytes follow
    * each other through the spans; the digests come joined, one per piece (kind Merkle: `leafCount` leaves a piece).
+   * With a fault (the first there was) the digests of the pieces that could not be read whole are zeros.
    */
   hashFiles(
     job: number,
