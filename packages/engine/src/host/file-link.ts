@@ -138,7 +138,8 @@ export class FileThreadLink {
     });
     worker.on('message', (answers: AnswerPack) => {
       this.#answered(answers);
-      if (this.#askedCount === 0) worker.unref();
+      // one that is being ended keeps the process until it has
+      if (this.#askedCount === 0 && worker === this.#worker) worker.unref();
     });
     worker.on('error', (error) => this.#died(worker, error));
     worker.on('exit', () => this.#died(worker, null));
