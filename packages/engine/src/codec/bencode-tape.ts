@@ -136,7 +136,7 @@ export class Tape {
     // at most 16 characters: below 10^16, so only values past 2^53 need another look
     const negative = this.bytes[from] === MINUS;
     let value = 0;
-    for (let i = negative ? from + 1 : from; i < to; i++) value = value * 10 + this.bytes[i]! - ZERO;
+    for (let i = negative ? from + 1 : from; i < to; i++) value = value * 10 + (this.bytes[i]! - ZERO);
     if (value > Number.MAX_SAFE_INTEGER) return BigInt(latin1(this.bytes.subarray(from, to)));
     return negative ? -value : value;
   }

@@ -2,7 +2,8 @@
  * Magnet links (BEP 9, 52, 53): made and read. Robust reading: keys in any case and with numbers (tr.1), broken percent
  * signs taken as they are, unknown parameters skipped. Linear in the text. Only ShoalError 'bad-magnet' is thrown.
  *
- * Limits: 2 MiB of text, 16,384 trackers, 1,024 web seeds, 1,024 peers, 2^20 file numbers in `so`.
+ * Limits: 2 MiB of text, 16,384 trackers, 1,024 web seeds, 1,024 peers, 2^20 file numbers in `so`,
+ * ranges are cut there.
  */
 
 import { fromBase32, fromHex, hexDigit, toHex, utf8Decode, utf8Encode } from '../base/bytes.ts';
@@ -52,7 +53,7 @@ export function parseMagnet(text: string): Magnet {
   let v1: Uint8Array | null = null;
   let v2: Uint8Array | null = null;
   let name: string | null = null;
-  let select: Set<number> | null = null;
+  let select: Selection | null = null;
   const trackers = new Set<string>();
   const webSeeds = new Set<string>();
   const peers = new Map<string, HostPort>();
@@ -79,7 +80,8 @@ export function parseMagnet(text: string): Magnet {
     } else if (key === 'dn') {
       name ??= percentDecode(raw.replaceAll('+', ' ')).slice(0, MAX_NAME).trim() || null;
     } else if (key === 'so') {
-      select = addSelection(select, percentDecode(raw));
+      select ??= new Selection();
+      select.add(percentDecode(raw));
     }
   }
   if (v1 === null && v2 === null) throw bad("it has no 'xt=urn:btih:' or 'xt=urn:btmh:' with an info-hash");
@@ -91,7 +93,7 @@ export function parseMagnet(text: string): Magnet {
     trackers: [...trackers],
     webSeeds: [...webSeeds],
     peers: [...peers.values()],
-    select: select === null ? null : [...select].sort((a, b) => a - b),
+    select: select === null ? null : select.sorted(),
   };
 }
 
@@ -136,17 +138,28 @@ function agreeing(known: Uint8Array | null, hash: Uint8Array, kind: string): Uin
   return hash;
 }
 
-/** Numbers and inclusive ranges; what is neither is skipped. Ranges are cut at the limit. */
-function addSelection(known: Set<number> | null, text: string): Set<number> {
-  const selected = known ?? new Set<number>();
-  for (const part of text.split(',')) {
-    const found = /^\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?$/.exec(part);
-    if (found === null) continue;
-    const first = Number(found[1]);
-    const last = found[2] === undefined ? first : Number(found[2]);
-    for (let i = first; i <= last && i < MAX_SELECT; i++) selected.add(i);
+/** Numbers and inclusive ranges (BEP 53); what is neither is skipped. */
+class Selection {
+  readonly #numbers = new Set<number>();
+  /** Numbers still taken, doubles counted too: ranges that overlap cost no more than others. */
+  #left = MAX_SELECT;
+
+  add(text: string): void {
+    for (const part of text.split(',')) {
+      const found = /^\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?$/.exec(part);
+      if (found === null) continue;
+      const first = Number(found[1]);
+      const last = found[2] === undefined ? first : Number(found[2]);
+      for (let i = first; i <= last && this.#left > 0; i++) {
+        this.#numbers.add(i);
+        this.#left--;
+      }
+    }
   }
-  return selected;
+
+  sorted(): number[] {
+    return [...this.#numbers].sort((a, b) => a - b);
+  }
 }
 
 function ranges(select: readonly number[]): string {

@@ -105,7 +105,8 @@ export function filesV2(
       paths.push([...above, name]);
       continue;
     }
-    const alone = at.length === 1 && files.length === 0 && !manyFiles && tape.isEnd(tape.next(node));
+    // one file that has the torrent's name is a bare file; any other single file stands in the torrent's folder
+    const alone = at.length === 1 && files.length === 0 && tape.isEnd(tape.next(node)) && !manyFiles && name === folder;
     const path = alone ? [name] : [...above, name];
     const file = fileV2(tape, node + 2, folder, path, where);
     file.offset = offset;

@@ -29,8 +29,8 @@ const MAX_BYTES = 128 * 1024 * 1024;
 const MAX_PIECES = 2097152;
 const MAX_PIECE_LENGTH = 32767 * 16384;
 const MAX_LIST = 16384;
-/** No honest torrent comes near; libtorrent's limit. */
-const MAX_RENAMED = 500;
+/** Numbered names tried in vain, all told: some 32 files of one name. No honest torrent comes near; libtorrent's limit. */
+const MAX_CLASHES = 500;
 
 /** Reads a .torrent file. */
 export function parseTorrent(bytes: Uint8Array): Metainfo {
@@ -113,8 +113,8 @@ function build(tape: Tape, outer: Outer): Metainfo {
   if (files.length === 0) throw bad(v1 ? 'info.files' : 'info.file tree', 'no files');
   const piecesAt = checkPieces(tape, files, pieceLength, v1);
   const onDisk = files.filter((file) => !file.pad);
-  if (distinctPaths(onDisk, MAX_RENAMED) > MAX_RENAMED) {
-    throw bad('info', `more than ${MAX_RENAMED} files have the path of another`);
+  if (distinctPaths(onDisk, MAX_CLASHES) > MAX_CLASHES) {
+    throw bad('info', 'too many files have the path of another');
   }
 
   const privateFlag = intOf(tape, 0, 'private');

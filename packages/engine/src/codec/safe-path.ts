@@ -31,16 +31,14 @@ export function isSafeComponent(text: string): boolean {
 export function shortened(name: string, maxBytes: number): string {
   if (name.length * 3 <= maxBytes || utf8Length(name) <= maxBytes) return name;
   const [stem, extension] = splitExtension(name);
-  const kept = utf8Length(extension) <= 16 ? extension : '';
-  const whole = kept === '' ? name : stem;
-  let room = maxBytes - utf8Length(kept);
+  let room = maxBytes - utf8Length(extension);
   let text = '';
-  for (const character of whole) {
+  for (const character of stem) {
     room -= utf8Length(character);
     if (room < 0) break;
     text += character;
   }
-  return text + kept;
+  return text + extension;
 }
 
 /** A file whose path may have to change; pad files stay out. */
@@ -51,7 +49,7 @@ export interface Renamable {
 /**
  * Renames so that no two files have the same path, case aside, and no file has the path of a folder: the first keeps
  * its name, the next ones become "name.1.ext", "name.2.ext". The outcome depends on order and names alone. Returns how
- * many were renamed; gives up (leaving names equal) past `limit`.
+ * many numbered names were taken already; gives up (leaving names equal) past `limit` of these.
  */
 export function distinctPaths(files: readonly Renamable[], limit: number = Number.POSITIVE_INFINITY): number {
   const taken = new Set<string>();
@@ -69,7 +67,7 @@ export function distinctPaths(files: readonly Renamable[], limit: number = Numbe
     keys.push(key);
   }
   const counters = new Map<string, number>();
-  let renamed = 0;
+  let clashes = 0;
   for (let i = 0; i < files.length; i++) {
     const file = files[i]!;
     const name = file.path[file.path.length - 1]!;
@@ -83,13 +81,14 @@ export function distinctPaths(files: readonly Renamable[], limit: number = Numbe
       key = keys[i]! + folded(fresh);
     }
     if (fresh !== name) {
-      if (++renamed > limit) return renamed;
+      clashes += count - 1;
+      if (clashes > limit) return clashes;
       counters.set(wanted, count);
       file.path[file.path.length - 1] = fresh;
     }
     taken.add(key);
   }
-  return renamed;
+  return clashes;
 }
 
 /** Same text for names that a file system without regard to case or to Unicode composition takes for the same. */
@@ -106,10 +105,11 @@ function numbered(name: string, count: number): string {
   return shortened(stem, MAX_COMPONENT_BYTES - utf8Length(suffix)) + suffix;
 }
 
-/** "a.tar.gz" -> ["a.tar", ".gz"]; ".hidden" has no extension. */
+/** "a.tar.gz" -> ["a.tar", ".gz"]; ".hidden" has no extension, nor has a name whose last dot stands far from its end. */
 function splitExtension(name: string): [string, string] {
   const dot = name.lastIndexOf('.');
-  return dot <= 0 ? [name, ''] : [name.slice(0, dot), name.slice(dot)];
+  const none = dot <= 0 || utf8Length(name.slice(dot)) > 16;
+  return none ? [name, ''] : [name.slice(0, dot), name.slice(dot)];
 }
 
 function cleaned(bytes: Uint8Array): string {
