@@ -91,6 +91,7 @@ test('a corrupt spilled piece is dropped, and its good copy is not overtaken by 
       b.disk.discard(0);
     }
     b.download(0);
+    b.disk.flush();
     b.settle();
     expect(b.flushed).toEqual([0]);
     expect(b.isOnDisk(0)).toBe(true);
