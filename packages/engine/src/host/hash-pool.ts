@@ -298,7 +298,7 @@ class HashThread {
     this.#stopping = true;
     this.#worker.ref();
     this.#worker.once('exit', () => done());
-    // terminate, not a Stop command: a long check need not be finished first
+    // a long check need not be finished first
     void this.#worker.terminate();
   }
 

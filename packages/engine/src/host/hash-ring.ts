@@ -18,7 +18,7 @@ export const RING_REPLY_TAIL = 3;
 /** 1: the network thread has been told that there are replies. */
 export const RING_BELL = 4;
 export const RING_COMMANDS = 16;
-/** Power of two. Room for 127 pieces of 4 MiB. */
+/** Power of two. Room for 120 pieces of 4 MiB. */
 export const RING_COMMAND_WORDS = 32768;
 export const RING_REPLIES: number = RING_COMMANDS + RING_COMMAND_WORDS;
 /** Power of two. */
@@ -36,7 +36,6 @@ export const HashOp = {
   Abandon: 16,
   /** A message with the job waits at the port. */
   Message: 17,
-  Stop: 18,
 } as const;
 
 /** What a hash worker is born with. */

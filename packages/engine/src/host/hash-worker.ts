@@ -154,7 +154,7 @@ class HashWorker {
     this.#slotBase = data.slotBase;
   }
 
-  run(): void {
+  run(): never {
     const ring = this.#ring;
     for (;;) {
       const head = Atomics.load(ring, RING_HEAD);
@@ -162,7 +162,7 @@ class HashWorker {
         Atomics.wait(ring, RING_HEAD, head);
         continue;
       }
-      if (!this.#command()) return;
+      this.#command();
     }
   }
 
@@ -171,11 +171,10 @@ class HashWorker {
     return this.#ring[RING_COMMANDS + ((this.#tail + at) & (RING_COMMAND_WORDS - 1))]!;
   }
 
-  #command(): boolean {
+  #command(): void {
     const op = this.#word(0);
     const index = this.#word(1);
     const count = this.#word(6);
-    if (op === HashOp.Stop) return false;
     let digest: Uint8Array | null = null;
     if (op === HashOp.Abandon) this.#streams.delete(this.#word(4));
     else if (op !== HashOp.Message) {
@@ -188,7 +187,6 @@ class HashWorker {
     Atomics.store(this.#ring, RING_TAIL, this.#tail);
     if (digest !== null) this.#reply(index, digest, '', '');
     if (op === HashOp.Message) this.#message();
-    return true;
   }
 
   #message(): void {
