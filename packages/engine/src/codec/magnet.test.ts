@@ -53,6 +53,7 @@ describe('parseMagnet', () => {
       { host: 'host.example', port: 7 },
     ]);
     expect(magnet.select).toEqual([0, 2, 4, 5, 6]);
+    expect(parseMagnet(`${V1}&so=5-9,0-2,7-11,1`).select).toEqual([0, 1, 2, 5, 6, 7, 8, 9, 10, 11]);
     expect(parseMagnet(V1).select).toBeNull();
   });
 
@@ -63,7 +64,7 @@ describe('parseMagnet', () => {
   });
 
   it('caps ranges', () => {
-    expect(parseMagnet(`${V1}&so=1-999999999,3-999999999,0`).select!.length).toBe(1048576);
+    expect(parseMagnet(`${V1}&so=1-999999999,3-999999999,0`).select!.length).toBe(131072);
   });
 
   it('is linear: 10,000 trackers, and a megabyte of anything', () => {
@@ -78,7 +79,7 @@ describe('parseMagnet', () => {
       } catch (error) {
         expect(error).toBeInstanceOf(ShoalError);
       }
-      expect(performance.now() - before, part).toBeLessThan(1000);
+      expect(performance.now() - before, part).toBeLessThan(800);
     }
   });
 });

@@ -2,8 +2,8 @@
  * Magnet links (BEP 9, 52, 53): made and read. Robust reading: keys in any case and with numbers (tr.1), broken percent
  * signs taken as they are, unknown parameters skipped. Linear in the text. Only ShoalError 'bad-magnet' is thrown.
  *
- * Limits: 2 MiB of text, 16,384 trackers, 1,024 web seeds, 1,024 peers, 2^20 file numbers in `so`,
- * ranges are cut there.
+ * Limits: 2 MiB of text, 16,384 trackers, 1,024 web seeds, 1,024 peers, 131,072 file numbers
+ * from 16,384 ranges in `so`, the rest is cut off.
  */
 
 import { fromBase32, fromHex, hexDigit, toHex, utf8Decode, utf8Encode } from '../base/bytes.ts';
@@ -43,7 +43,9 @@ export interface MagnetParts {
 const MAX_TEXT = 2 * 1024 * 1024;
 const MAX_TRACKERS = 16384;
 const MAX_OTHERS = 1024;
-const MAX_SELECT = 1048576;
+/** More than the files of any torrent in practice. */
+const MAX_SELECT = 131072;
+const MAX_RANGES = 16384;
 const MAX_NAME = 4096;
 
 export function parseMagnet(text: string): Magnet {
@@ -138,27 +140,30 @@ function agreeing(known: Uint8Array | null, hash: Uint8Array, kind: string): Uin
   return hash;
 }
 
-/** Numbers and inclusive ranges (BEP 53); what is neither is skipped. */
+/** Numbers and inclusive ranges (BEP 53); what is neither is skipped. Overlapping ranges cost no more than others. */
 class Selection {
-  readonly #numbers = new Set<number>();
-  /** Numbers still taken, doubles counted too: ranges that overlap cost no more than others. */
-  #left = MAX_SELECT;
+  readonly #ranges: [number, number][] = [];
 
   add(text: string): void {
     for (const part of text.split(',')) {
+      if (this.#ranges.length === MAX_RANGES) return;
       const found = /^\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?$/.exec(part);
       if (found === null) continue;
       const first = Number(found[1]);
       const last = found[2] === undefined ? first : Number(found[2]);
-      for (let i = first; i <= last && this.#left > 0; i++) {
-        this.#numbers.add(i);
-        this.#left--;
-      }
+      if (first <= last) this.#ranges.push([first, last]);
     }
   }
 
   sorted(): number[] {
-    return [...this.#numbers].sort((a, b) => a - b);
+    const numbers: number[] = [];
+    this.#ranges.sort((a, b) => a[0] - b[0]);
+    let next = 0;
+    for (const [first, last] of this.#ranges) {
+      for (let i = Math.max(first, next); i <= last && numbers.length < MAX_SELECT; i++) numbers.push(i);
+      next = Math.max(next, last + 1);
+    }
+    return numbers;
   }
 }
 
