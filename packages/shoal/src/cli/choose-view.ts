@@ -7,11 +7,12 @@ import { Screen } from './screen.ts';
 import { isLive, themeOf } from './theme.ts';
 import type { TransferView } from './view.ts';
 
-export function chooseView(json: boolean): TransferView {
+/** `resumes`: whether the same command goes on where this one stops. */
+export function chooseView(json: boolean, resumes = true): TransferView {
   if (json) return new JsonView(new JsonLines());
-  if (!isLive(process.stdout, process.env)) return new PlainView();
+  if (!isLive(process.stdout, process.env)) return new PlainView(resumes);
   const screen = new Screen(process.stdout);
   // Whatever way the process ends, the cursor comes back.
   process.on('exit', () => screen.close());
-  return new LiveView(screen, themeOf(process.stdout, process.env));
+  return new LiveView(screen, themeOf(process.stdout, process.env), resumes);
 }

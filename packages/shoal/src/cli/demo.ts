@@ -81,7 +81,7 @@ async function run(
   const exitCode = await transfer({
     items: [{ label: NAME, source: bytes, options: { folder: target } }],
     session: { port: 0, bind: [HOST], state: join(folder, 'state'), downloadLimit: options.down },
-    view: chooseView(false),
+    view: chooseView(false, false),
     interrupt,
     timeoutMs: 15_000,
     mode: 'get',

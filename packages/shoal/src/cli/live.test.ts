@@ -60,7 +60,7 @@ const SHOWN: Shown = {
 
 describe('the frame', () => {
   it('shows share, speed, time left, peers, map', () => {
-    const text = frame([SHOWN], { columns: 80, rows: 24 }, false, plain).join('\n');
+    const text = frame([SHOWN], { columns: 80, rows: 24 }, 'hint', plain).join('\n');
     for (const part of [
       '魚の群れ shoal',
       '50.0%',
@@ -82,7 +82,12 @@ describe('the frame', () => {
       for (const columns of [20, 40, 80, 200]) {
         for (const rows of [4, 10, 24, 60]) {
           for (const shown of [[long], [long, SHOWN, { ...SHOWN, stats: null }], Array(50).fill(SHOWN) as Shown[]]) {
-            const lines = frame(shown, { columns, rows }, false, theme);
+            const lines = frame(
+              shown,
+              { columns, rows },
+              'a hint that is long enough to be cut on small terminals',
+              theme,
+            );
             if (rows >= 10) expect(lines.length).toBeLessThan(rows);
             for (const line of lines) expect(displayWidth(line)).toBeLessThanOrEqual(columns);
           }
@@ -93,7 +98,7 @@ describe('the frame', () => {
 
   it('says what a torrent without metadata, one that is checked and one that failed are about', () => {
     const page = (stats: Partial<TorrentStats>, failed = false): string =>
-      frame([{ ...SHOWN, failed, stats: { ...STATS, ...stats } }], { columns: 80, rows: 24 }, false, plain).join('\n');
+      frame([{ ...SHOWN, failed, stats: { ...STATS, ...stats } }], { columns: 80, rows: 24 }, 'hint', plain).join('\n');
     expect(page({ state: 'metadata', bytesTotal: 0, bytesDone: 0 })).toContain('asking for the metadata');
     expect(page({ state: 'checking', checking: 0.25 })).toContain('25%');
     expect(page({ state: 'seeding', upRate: 2048 })).toContain('2.00 KiB/s');

@@ -18,7 +18,7 @@ import {
   sanitize,
   truncate,
 } from './format.ts';
-import { doneLine, failureLine } from './plain.ts';
+import { doneLine, failureLine, stoppedLine } from './plain.ts';
 import type { Screen } from './screen.ts';
 import type { Theme } from './theme.ts';
 import { type Job, nowMs, type TransferView } from './view.ts';
@@ -43,7 +43,7 @@ export interface FrameSize {
 const MAX_PEERS_SHOWN = 5;
 const MAP_ROWS = 3;
 
-export function frame(shown: readonly Shown[], size: FrameSize, stopping: boolean, theme: Theme): string[] {
+export function frame(shown: readonly Shown[], size: FrameSize, hint: string, theme: Theme): string[] {
   const lines: string[] = [''];
   const single = shown.length === 1;
   const room = Math.max(1, Math.floor((size.rows - 5) / 2));
@@ -51,11 +51,7 @@ export function frame(shown: readonly Shown[], size: FrameSize, stopping: boolea
   if (shown.length > room) lines.push(theme.colors.dim(`  and ${plural(shown.length - room, 'torrent')} more`));
   const only = shown[0];
   if (single && only !== undefined) lines.push(...details(only, size, size.rows - lines.length - 3, theme));
-  const hint = stopping ? 'Stopping: telling trackers and saving what is done. Ctrl-C again leaves at once.' : '';
-  lines.push(
-    '',
-    theme.colors.dim(truncate(hint || 'Ctrl-C stops; the same command goes on where it was.', size.columns)),
-  );
+  lines.push('', theme.colors.dim(truncate(hint, size.columns)));
   return lines.map((line) => fit(line, size.columns));
 }
 
@@ -170,9 +166,13 @@ export class LiveView implements TransferView {
   #cachedPieces: Uint8Array = new Uint8Array(0);
   #mappedMs = 0;
 
-  constructor(screen: Screen, theme: Theme) {
+  readonly #resumes: boolean;
+
+  /** `resumes`: whether the same command goes on where this one stops. */
+  constructor(screen: Screen, theme: Theme, resumes = true) {
     this.#screen = screen;
     this.#theme = theme;
+    this.#resumes = resumes;
   }
 
   listening(): void {}
@@ -205,8 +205,10 @@ export class LiveView implements TransferView {
     this.#draw();
   }
 
+  /** What lasts are the lines above the block; the block goes. */
   end(_exitCode: ExitCode): void {
-    this.#draw();
+    this.#screen.clear();
+    for (const job of this.#jobs) if (job.state === 'interrupted') this.#screen.print(stoppedLine(job, this.#resumes));
     this.#screen.close();
   }
 
@@ -215,7 +217,12 @@ export class LiveView implements TransferView {
     this.#drawnMs = nowMs();
     const shown = this.#jobs.map((job) => this.#look(job, this.#jobs.length === 1));
     const size = { columns: this.#screen.columns, rows: this.#screen.rows };
-    this.#screen.draw(frame(shown, size, this.#stopping, this.#theme));
+    this.#screen.draw(frame(shown, size, this.#hint(), this.#theme));
+  }
+
+  #hint(): string {
+    if (this.#stopping) return 'Stopping: telling trackers and saving what is done. Ctrl-C again leaves at once.';
+    return this.#resumes ? 'Ctrl-C stops; the same command goes on where it was.' : 'Ctrl-C stops and tidies up.';
   }
 
   #look(job: Job, single: boolean): Shown {

@@ -10,12 +10,16 @@ const PROGRESS_EVERY_MS = 5000;
 export class PlainView implements TransferView {
   readonly #out: (line: string) => void;
   readonly #err: (line: string) => void;
+  readonly #resumes: boolean;
+  #jobs: readonly Job[] = [];
   #lastMs = nowMs();
 
   constructor(
+    resumes = true,
     out: (line: string) => void = (line) => process.stdout.write(line),
     err: (line: string) => void = (line) => process.stderr.write(line),
   ) {
+    this.#resumes = resumes;
     this.#out = out;
     this.#err = err;
   }
@@ -33,6 +37,7 @@ export class PlainView implements TransferView {
   }
 
   tick(jobs: readonly Job[]): void {
+    this.#jobs = jobs;
     const now = nowMs();
     if (now - this.#lastMs < PROGRESS_EVERY_MS) return;
     this.#lastMs = now;
@@ -53,7 +58,9 @@ export class PlainView implements TransferView {
     this.#out('stopping\n');
   }
 
-  end(_exitCode: ExitCode): void {}
+  end(_exitCode: ExitCode): void {
+    for (const job of this.#jobs) if (job.state === 'interrupted') this.#out(`${stoppedLine(job, this.#resumes)}\n`);
+  }
 }
 
 export function claimLine(torrent: Torrent): string {
@@ -90,6 +97,15 @@ export function doneLine(job: Job): string {
   const rate = formatRate(stats.downloaded / Math.max(seconds, 0.001));
   const took = seconds < 60 ? `${seconds.toFixed(1)}s` : formatDuration(seconds);
   return `${name}: complete, ${formatBytes(stats.bytesTotal)} in ${took} (${rate}), all verified${fails}`;
+}
+
+/** Of a download that was interrupted. */
+export function stoppedLine(job: Job, resumes: boolean): string {
+  const stats = job.torrent?.stats();
+  const name = sanitize(job.torrent?.name || job.label);
+  if (stats === undefined || stats.bytesTotal === 0) return `${name}: stopped before it began`;
+  const share = formatPercent(stats.bytesDone, stats.bytesTotal);
+  return `${name}: stopped at ${share}${resumes ? '; the same command goes on from there' : ''}`;
 }
 
 export function failureLine(job: Job | null, failure: Failure): string {

@@ -70,6 +70,8 @@ describe('Screen', () => {
           }
           expect(terminal.text).toBe([...printed, ...shown].join('\n').trimEnd());
         }
+        screen.clear();
+        expect(terminal.text).toBe(printed.join('\n').trimEnd());
         screen.close();
         expect(terminal.cursorShown).toBe(true);
       }),

@@ -53,6 +53,11 @@ export class Screen {
     this.#shown = shown;
   }
 
+  /** Takes the block away. */
+  clear(): void {
+    if (this.#open && this.#shown.length > 0) this.#stream.write(this.#erase());
+  }
+
   /** Leaves the block as it stands and gives the cursor back. May be called twice. */
   close(): void {
     if (!this.#open) return;
