@@ -170,7 +170,7 @@ test('whatever comes: within the slots, 10 s of dwell, none for the uninterested
       fc.nat(),
       fc.integer({ min: 1, max: 9 }),
       fc.boolean(),
-      fc.array(op, { maxLength: 80 }),
+      fc.array(op, { maxLength: 80, size: 'max' }),
       (seed, slots, seeding, ops) => {
         const choker = new Choker<Mutable>(slots, rng(seed));
         const twin = new Choker<Mutable>(slots, rng(seed));
@@ -204,6 +204,6 @@ test('whatever comes: within the slots, 10 s of dwell, none for the uninterested
         }
       },
     ),
-    { numRuns: 200 },
+    { numRuns: 100 },
   );
 });

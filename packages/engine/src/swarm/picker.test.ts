@@ -66,65 +66,79 @@ class Model {
 test('agrees with a naive recount over any sequence of operations', () => {
   const op = fc.tuple(fc.nat(11), fc.nat(1_000_000), fc.nat(1_000_000));
   fc.assert(
-    fc.property(fc.integer({ min: 1, max: 150 }), fc.nat(), fc.array(op, { maxLength: 120, size: 'max' }), (n, seed, ops) => {
-      const picker = new Picker(n, rng(seed));
-      const model = new Model(n);
-      const chance = rng(seed + 1);
-      for (const [kind, a, b] of ops) {
-        const piece = a % n;
-        const peer = model.peers[b % Math.max(1, model.peers.length)];
-        if (kind === 0) {
-          const odds = [0, 3, 50, 97, 100][b % 5]!;
-          const has = fieldOf(
-            n,
-            model.have.map((_, p) => p).filter(() => chance.below(100) < odds),
-          );
-          picker.peerJoined(has);
-          model.peers.push(has);
-        } else if (kind === 1 && peer !== undefined && a % 3 === 0) {
-          picker.peerLeft(peer);
-          model.peers.splice(model.peers.indexOf(peer), 1);
-        } else if (kind === 2 && peer?.set(piece)) picker.gained(piece);
-        else if (kind === 3 && peer?.clear(piece)) picker.lost(piece);
-        else if (kind === 4) {
-          picker.setPriority(piece, b % 8);
-          model.priority[piece] = b % 8;
-        } else if (kind === 5) {
-          picker.open(piece);
-          model.open[piece] = true;
-        } else if (kind === 6) {
-          picker.reopen(piece);
-          model.open[piece] = false;
-        } else if (kind === 7) {
-          picker.have(piece);
-          model.have[piece] = true;
-          model.open[piece] = false;
-        } else if (kind === 8 && b % 4 === 0) {
-          picker.unhave(piece);
-          model.have[piece] = false;
-        } else if (kind === 9) {
-          const window: [number, number] = b % 3 === 0 ? [0, -1] : [piece, Math.min(n - 1, piece + (b % 9))];
-          picker.setUrgent(window[0], window[1], b % 2);
-          while (model.windows.length < 2) model.windows.push([0, -1]);
-          model.windows[b % 2] = window;
-        } else if (kind >= 10 && peer !== undefined) {
-          const sequential = kind === 11;
-          expect(model.answers(peer, sequential)).toContain(picker.pick(peer, sequential));
+    fc.property(
+      fc.integer({ min: 1, max: 150 }),
+      fc.nat(),
+      fc.array(op, { maxLength: 120, size: 'max' }),
+      (n, seed, ops) => {
+        const picker = new Picker(n, rng(seed));
+        const model = new Model(n);
+        const chance = rng(seed + 1);
+        for (const [kind, a, b] of ops) {
+          const piece = a % n;
+          const peer = model.peers[b % Math.max(1, model.peers.length)];
+          if (kind === 0) {
+            const odds = [0, 3, 50, 97, 100][b % 5]!;
+            const has = fieldOf(
+              n,
+              model.have.map((_, p) => p).filter(() => chance.below(100) < odds),
+            );
+            picker.peerJoined(has);
+            model.peers.push(has);
+          } else if (kind === 1 && peer !== undefined && a % 3 === 0) {
+            picker.peerLeft(peer);
+            model.peers.splice(model.peers.indexOf(peer), 1);
+          } else if (kind === 2 && peer?.set(piece)) picker.gained(piece);
+          else if (kind === 3 && peer?.clear(piece)) picker.lost(piece);
+          else if (kind === 4) {
+            picker.setPriority(piece, b % 8);
+            model.priority[piece] = b % 8;
+          } else if (kind === 5) {
+            picker.open(piece);
+            model.open[piece] = true;
+          } else if (kind === 6) {
+            picker.reopen(piece);
+            model.open[piece] = false;
+          } else if (kind === 7) {
+            picker.have(piece);
+            model.have[piece] = true;
+            model.open[piece] = false;
+          } else if (kind === 8 && b % 4 === 0) {
+            picker.unhave(piece);
+            model.have[piece] = false;
+          } else if (kind === 9) {
+            const window: [number, number] = b % 3 === 0 ? [0, -1] : [piece, Math.min(n - 1, piece + (b % 9))];
+            picker.setUrgent(window[0], window[1], b % 2);
+            while (model.windows.length < 2) model.windows.push([0, -1]);
+            model.windows[b % 2] = window;
+          } else if (kind >= 10 && peer !== undefined) {
+            const sequential = kind === 11;
+            expect(model.answers(peer, sequential)).toContain(picker.pick(peer, sequential));
+          }
+          for (const has of model.peers.slice(-2)) {
+            const wanted = model.have.filter((_, p) => model.missing(p) && has.get(p)).length;
+            expect(picker.countWanted(has)).toBe(wanted);
+            expect(picker.isInteresting(has)).toBe(wanted > 0);
+          }
         }
-        for (const has of model.peers) {
-          const wanted = model.have.filter((_, p) => model.missing(p) && has.get(p)).length;
-          expect(picker.countWanted(has)).toBe(wanted);
-          expect(picker.isInteresting(has)).toBe(wanted > 0);
+        const pieces = model.have.map((_, p) => p);
+        expect(pieces.map((p) => picker.availability(p))).toEqual(pieces.map((p) => model.availability(p)));
+        expect(picker.wantedLeft).toBe(pieces.filter((p) => model.missing(p)).length);
+        expect(picker.pickableCount).toBe(pieces.filter((p) => model.pickable(p)).length);
+        expect(picker.haveCount).toBe(model.have.filter(Boolean).length);
+        // to the last piece, in the right order
+        for (const peer of model.peers) {
+          for (;;) {
+            const piece = picker.pick(peer, false);
+            expect(model.answers(peer, false)).toContain(piece);
+            if (piece < 0) break;
+            picker.open(piece);
+            model.open[piece] = true;
+          }
         }
-      }
-      const pieces = model.have.map((_, p) => p);
-      expect(pieces.map((p) => picker.availability(p))).toEqual(pieces.map((p) => model.availability(p)));
-      expect(picker.wantedLeft).toBe(pieces.filter((p) => model.missing(p)).length);
-      expect(picker.pickableCount).toBe(pieces.filter((p) => model.pickable(p)).length);
-      expect(picker.haveCount).toBe(model.have.filter(Boolean).length);
-      for (const peer of model.peers) expect(model.answers(peer, false)).toContain(picker.pick(peer, false));
-    }),
-    { numRuns: 300 },
+      },
+    ),
+    { numRuns: 80 },
   );
 });
 
