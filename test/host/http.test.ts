@@ -6,7 +6,7 @@ import https from 'node:https';
 import net from 'node:net';
 import { join } from 'node:path';
 import zlib from 'node:zlib';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, expect, onTestFinished, test } from 'vitest';
 import type { IoFault } from '../../packages/engine/dist/src/base/errors.js';
 import type { HttpRequest, HttpResponse } from '../../packages/engine/dist/src/base/ports.js';
 import { HostHttp } from '../../packages/engine/dist/src/host/http.js';
@@ -21,8 +21,10 @@ afterAll(() => new Promise<void>((done) => tcp.close(done)));
 async function serve(answer: http.RequestListener, ip = '127.0.0.1'): Promise<string> {
   const server = http.createServer(answer);
   await new Promise<void>((resolve) => server.listen(0, ip, resolve));
-  afterAll(() => server.closeAllConnections());
-  afterAll(() => new Promise((resolve) => server.close(resolve)));
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
   return `http://${ip}:${(server.address() as net.AddressInfo).port}`;
 }
 

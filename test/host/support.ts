@@ -7,9 +7,15 @@ import { afterAll } from 'vitest';
 import type { IoFault } from '../../packages/engine/dist/src/base/errors.js';
 import type { FileRef, FileStat, Files } from '../../packages/engine/dist/src/base/ports.js';
 
-export function tempFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'shoal-host-'));
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folders: string[] = [];
+afterAll(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A folder that goes when the file's tests are over. */
+export function tempFolder(below: string = tmpdir()): string {
+  const folder = mkdtempSync(join(below, 'shoal-host-'));
+  folders.push(folder);
   return folder;
 }
 
