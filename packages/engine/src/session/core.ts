@@ -258,7 +258,8 @@ export class SessionCore {
   }
 
   #nextAt(now: number): number {
-    let at = Math.min(this.announces.nextAt(), this.#nextDialMs);
+    // one that is closed dials no more, whatever was asked for
+    let at = Math.min(this.announces.nextAt(), this.closed ? Number.POSITIVE_INFINITY : this.#nextDialMs);
     for (const entry of this.active) at = Math.min(at, entry.nextAt(now));
     for (const alarm of this.#alarms) at = Math.min(at, alarm.atMs);
     if (this.links.size > 0 || this.active.size > 0) at = Math.min(at, this.#nextTickMs);
