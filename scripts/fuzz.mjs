@@ -109,14 +109,19 @@ function limitFor(bytes) {
   return 100 * Math.max(1, bytes.length / 65536);
 }
 
+/** The best of three more runs. */
 function again(target, bytes) {
-  const before = performance.now();
-  try {
-    target.run(bytes);
-  } catch {
-    // judged by the first run
+  let best = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < 3; i++) {
+    const before = performance.now();
+    try {
+      target.run(bytes);
+    } catch {
+      // judged by the first run
+    }
+    best = Math.min(best, performance.now() - before);
   }
-  return performance.now() - before;
+  return best;
 }
 
 function readOptions() {

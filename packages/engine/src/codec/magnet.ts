@@ -168,7 +168,8 @@ class Selection {
 }
 
 function ranges(select: readonly number[]): string {
-  const sorted = [...new Set(select)].sort((a, b) => a - b);
+  const ascending = select.every((n, i) => i === 0 || select[i - 1]! < n);
+  const sorted = ascending ? select : [...new Set(select)].sort((a, b) => a - b);
   const found: string[] = [];
   for (let i = 0; i < sorted.length; ) {
     let j = i;
