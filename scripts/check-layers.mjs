@@ -197,7 +197,7 @@ export function checkFile(path, source, rules) {
     checkImports(path, roomPath, tokens, rules, report);
     checkBans(rules.rooms[roomPath], tokens, rules, report);
   }
-  checkTidy(path, source, tokens, isTest, rules, report);
+  checkTidy(source, tokens, isTest, rules, report);
   return found.sort((a, b) => a.line - b.line);
 }
 
@@ -263,7 +263,7 @@ const MACHINE_PATH = /(?:^|[\s'"`(=])\/(?:home|root|Users|work)\/[\w.-]+|\b[A-Z]
 const DEAD_CODE =
   /^(?:(?:const|let|var|return|import|export|throw|await|if \(|for \(|while \(|this\.|\}|[\w$.#]+\([^)]*\);$|[\w$.#[\]]+ [-+*/]?= ).*[;{]|\}|\} else \{)$/;
 
-function checkTidy(path, source, tokens, isTest, rules, report) {
+function checkTidy(source, tokens, isTest, rules, report) {
   const lines = source.split('\n').length - (source.endsWith('\n') ? 1 : 0);
   if (lines > rules.maxLines) report(rules.maxLines, `has ${lines} lines, more than ${rules.maxLines}: make it two`);
   else if (lines > rules.warnLines) report(rules.warnLines, `has ${lines} lines and asks to be two`, true);

@@ -224,6 +224,19 @@ describe('completed', () => {
     expect(event(b.later())).toBeNull();
   });
 
+  it('is not said when the start under way fails, since the next start tells as much', () => {
+    const b = new Bench([['http://a/announce']]);
+    b.announcer.start(0);
+    const start = b.tick();
+    b.figures.left = 0;
+    b.announcer.completed(b.now);
+    b.fail(start);
+    const again = b.later();
+    expect([event(again), again.url.searchParams.get('left')]).toEqual(['started', '0']);
+    b.ok(again);
+    expect(event(b.later())).toBeNull();
+  });
+
   it('follows a start that is still under way', () => {
     const b = new Bench([['http://a/announce']]);
     b.announcer.start(0);
