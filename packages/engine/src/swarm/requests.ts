@@ -190,7 +190,8 @@ export class Requests {
 
   /** Asks for the block that has been waited for longest, of those nobody else was asked for twice. */
   #endgame(peer: Peer, now: number): boolean {
-    if (peer.onParole) return false;
+    // pieces that wait for memory are no endgame: asking twice then would only waste
+    if (peer.onParole || this.#swarm.picker!.pickableCount > 0) return false;
     let best: Partial | null = null;
     let bestBlock = -1;
     let bestAskers = 3;
