@@ -1,0 +1,29 @@
+/** All clients by name. */
+
+import type { Need } from '../available.ts';
+import { Aria2 } from './aria2.ts';
+import type { Client, Place } from './client.ts';
+import { Libtorrent, Webtorrent } from './driven.ts';
+import { Qbittorrent } from './qbittorrent.ts';
+import { Rtorrent } from './rtorrent.ts';
+import { Transmission } from './transmission.ts';
+
+export type ClientKind = Extract<
+  Need,
+  'transmission' | 'qbittorrent' | 'aria2' | 'rtorrent' | 'libtorrent' | 'webtorrent'
+>;
+
+const MAKERS: Readonly<Record<ClientKind, new (place: Place) => Client>> = {
+  transmission: Transmission,
+  qbittorrent: Qbittorrent,
+  aria2: Aria2,
+  rtorrent: Rtorrent,
+  libtorrent: Libtorrent,
+  webtorrent: Webtorrent,
+};
+
+export const CLIENTS = Object.keys(MAKERS) as readonly ClientKind[];
+
+export function makeClient(kind: ClientKind, place: Place): Client {
+  return new MAKERS[kind](place);
+}

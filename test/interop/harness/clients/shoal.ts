@@ -1,0 +1,134 @@
+/** The `shoal` command, as a user runs it, read through its --json lines. */
+
+import { fileURLToPath } from 'node:url';
+import { Program } from '../program.ts';
+import { until } from '../wait.ts';
+import type { AddRequest, Client, Place } from './client.ts';
+
+export const SHOAL: string = fileURLToPath(new URL('../../../../packages/shoal/bin/shoal.js', import.meta.url));
+
+/** Any line of --json; which fields there are, the type tells. */
+export interface ShoalLine {
+  readonly type: string;
+  readonly host?: string;
+  readonly port?: number;
+  readonly state?: string;
+  readonly bytesDone?: number;
+  readonly bytesTotal?: number;
+  readonly downloaded?: number;
+  readonly uploaded?: number;
+  readonly hashFails?: number;
+  readonly resumed?: number;
+  readonly code?: string;
+  readonly message?: string;
+  readonly exitCode?: number;
+  readonly [field: string]: unknown;
+}
+
+/** One run of the command with --json. */
+export class ShoalRun {
+  readonly program: Program;
+  readonly lines: ShoalLine[] = [];
+  readonly startedMs: number = performance.now();
+  readonly #stray: string[] = [];
+
+  constructor(args: readonly string[], home: string, onLine: (line: ShoalLine) => void = () => {}) {
+    this.program = new Program(process.execPath, [SHOAL, ...args, '--json'], {
+      home,
+      onLine: (text) => {
+        try {
+          const line = JSON.parse(text) as ShoalLine;
+          this.lines.push(line);
+          onLine(line);
+        } catch {
+          this.#stray.push(text);
+        }
+      },
+    });
+  }
+
+  /** The last line of a type. */
+  last(type: string): ShoalLine | undefined {
+    return this.lines.findLast((line) => line.type === type);
+  }
+
+  /** Rejects when the command ends without it. */
+  async line(type: string, timeoutMs: number): Promise<ShoalLine> {
+    return await until(
+      `shoal says ${type}`,
+      () => {
+        const line = this.last(type);
+        if (line === undefined && !this.program.running) {
+          throw new Error(`shoal ended (${this.program.exitCode}) before it said ${type}`);
+        }
+        return line;
+      },
+      { timeoutMs, everyMs: 10, detail: () => JSON.stringify(this.lines.at(-1) ?? null) },
+    );
+  }
+
+  tail(): string {
+    const lines = this.lines.slice(-12).map((line) => JSON.stringify(line));
+    return [...lines, ...this.#stray, this.program.tail()].join('\n').trim();
+  }
+}
+
+export interface ShoalOptions {
+  /** Default: `seed` for a folder that is to be seeded, `get --seed` for the rest. */
+  readonly command?: 'seed' | 'get' | 'get --seed';
+}
+
+export class Shoal implements Client {
+  readonly kind = 'shoal';
+  readonly takesPeers = true;
+  readonly omitsEmptyFiles = false;
+  readonly place: Place;
+  readonly #command: 'seed' | 'get' | 'get --seed';
+  run: ShoalRun | null = null;
+
+  constructor(place: Place, options: ShoalOptions = {}) {
+    this.place = place;
+    this.#command = options.command ?? 'get --seed';
+  }
+
+  async start(): Promise<void> {}
+
+  async add(request: AddRequest): Promise<void> {
+    const { ip, port, home } = this.place;
+    const common = ['--bind', ip, '--port', `${port}`, ...(request.peers ?? []).flatMap((peer) => ['--peer', peer])];
+    if (request.uploadLimit !== undefined) common.push('--up', `${request.uploadLimit}`);
+    if (this.#command === 'seed') {
+      this.run = new ShoalRun(['seed', request.source, request.folder, ...common], home);
+      return;
+    }
+    const seed = this.#command === 'get' ? [] : ['--seed'];
+    const args = ['get', request.source, '-o', request.folder, '--state', `${home}/state`, ...seed, ...common];
+    this.run = new ShoalRun(args, home);
+  }
+
+  async complete(): Promise<boolean> {
+    const { run } = this;
+    if (run === null) return false;
+    if (!run.program.running) {
+      const code = run.program.exitCode;
+      if (code !== 0) throw new Error(`shoal ended with exit code ${code}`);
+      return run.last('done') !== undefined && run.last('end')?.exitCode === 0;
+    }
+    if (this.#command === 'get') return false;
+    const progress = run.last('progress');
+    const all = progress !== undefined && progress.bytesDone === progress.bytesTotal && progress.state === 'seeding';
+    return all && (this.#command === 'seed' || run.last('done') !== undefined);
+  }
+
+  async status(): Promise<string> {
+    return JSON.stringify(this.run?.lines.at(-1) ?? null);
+  }
+
+  async stop(): Promise<void> {
+    await this.run?.program.stop();
+  }
+
+  tail(): string {
+    return this.run?.tail() ?? '';
+  }
+}
