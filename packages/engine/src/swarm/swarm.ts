@@ -91,6 +91,8 @@ export class Swarm implements PieceStoreSink {
   readonly down: Meter = new Meter();
   readonly up: Meter = new Meter();
   readonly slotReserve: number;
+  /** Bytes that one peer may have read for it and not taken yet. */
+  readonly uploadShare: number;
 
   meta: Metainfo | null = null;
   layout: Layout | null = null;
@@ -133,6 +135,8 @@ export class Swarm implements PieceStoreSink {
     this.#downLimit = options.downLimit;
     this.#upLimit = options.upLimit;
     this.slotReserve = Math.floor(options.slots.count * RESERVE_SHARE);
+    // one more for those who are choked and served all the same (allowed fast)
+    this.uploadShare = Uploads.share(options.slots.count, options.uploadSlots + 1);
     this.requests = new Requests(this);
     this.intake = new Intake(this);
     this.uploads = new Uploads(this);

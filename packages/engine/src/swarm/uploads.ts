@@ -16,8 +16,10 @@ import { UploadQueue } from './upload-queue.ts';
 
 /** Blocks read and sent in one go: 512 KiB, half the watermark, so that reading and sending overlap. */
 const MAX_RUN = 32;
-/** Bytes read or being sent that a peer has not taken (DEMANDS W6). */
+/** Bytes read or being sent that a peer has not taken, at most (DEMANDS W6). */
 const WATERMARK = 1 << 20;
+/** Part of the slots that readers who stand still may hold together. */
+const UPLOAD_SHARE = 1 / 2;
 /** Longest request that is served (webtorrent's; BEP 3 practice is 16 KiB). */
 const MAX_REQUEST = 131072;
 /** Requests of a peer without the fast extension that can arrive in what was read before reading stopped. */
@@ -45,6 +47,12 @@ export class Uploads {
 
   constructor(swarm: Swarm) {
     this.#swarm = swarm;
+  }
+
+  /** What one of `count` peers served at once may hold, in bytes. */
+  static share(slotCount: number, count: number): number {
+    const blocks = Math.max(1, Math.floor((slotCount * UPLOAD_SHARE) / count));
+    return Math.min(WATERMARK, blocks * BLOCK_BYTES);
   }
 
   requested(peer: Peer, piece: number, begin: number, length: number): void {
@@ -96,8 +104,9 @@ export class Uploads {
     const { store } = this.#swarm;
     if (store === null) return;
     while (uploads.count > 0 && !peer.closed) {
-      if (peer.conversation.queuedBytes + uploads.readingBytes >= WATERMARK) break;
-      const run = this.#run(uploads);
+      const room = this.#swarm.uploadShare - peer.conversation.queuedBytes - uploads.readingBytes;
+      if (room <= 0) break;
+      const run = Math.min(this.#run(uploads), Math.ceil(room / BLOCK_BYTES));
       const granted = this.#swarm.grantUp(now, Math.max(run, 1));
       if (granted === 0) break;
       this.#read(peer, Math.min(run, granted));
