@@ -310,6 +310,8 @@ export interface PieceStore {
   read(job: number, piece: number, firstBlock: number, count: number): void;
   /** Hashes the piece from disk once all that was put of it is written (for spilled pieces). */
   hash(job: number, kind: HashKind, piece: number): void;
+  /** A piece that was here cannot be read: it is not claimed any more, and may be put again. */
+  forget(piece: number): void;
   /** Slots that wait to be written. */
   readonly pendingSlots: number;
   /** Tries the failed writes again. */

@@ -115,7 +115,8 @@ export class SlotPool {
     assert(at >= 0 && at + length <= BLOCK_BYTES, 'write past a slot');
     const target = this.offset(slot) + at;
     if (source.buffer === this.buffer) this.#copy(target, source.byteOffset + from, length);
-    else this.#bytes.set(from === 0 && length === source.length ? source : source.subarray(from, from + length), target);
+    else
+      this.#bytes.set(from === 0 && length === source.length ? source : source.subarray(from, from + length), target);
   }
 
   /** Fills with zeros (pad files, BEP 47). */

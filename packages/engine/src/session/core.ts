@@ -8,6 +8,7 @@
 
 import { toHex } from '../base/bytes.ts';
 import { type IoFault, PeerFault } from '../base/errors.ts';
+import { Heap } from '../base/heap.ts';
 import { formatEndpoint, parseIp } from '../base/ip.ts';
 import type { Conn, Endpoint, Listener, ListenSink, Ports } from '../base/ports.ts';
 import { Rng } from '../base/random.ts';
@@ -64,6 +65,8 @@ export class SessionCore {
   readonly #sink: CoreSink;
   readonly #byHash = new Map<string, Entry>();
   readonly #listeners: Listener[] = [];
+  readonly #byNumber = new Map<number, Entry>();
+  readonly #deadlines = new Heap();
   readonly #alarms = new Set<{ readonly atMs: number; readonly ring: () => void }>();
   #armed = false;
   #listenFaultCount = 0;
@@ -129,6 +132,7 @@ export class SessionCore {
     this.begin();
     const entry = new Entry(this, options);
     this.entries.push(entry);
+    this.#byNumber.set(entry.number, entry);
     for (const hash of entry.wireHashes) this.#byHash.set(toHex(hash), entry);
     return entry;
   }
@@ -137,6 +141,8 @@ export class SessionCore {
     const at = this.entries.indexOf(entry);
     if (at < 0) return;
     this.entries.splice(at, 1);
+    this.#byNumber.delete(entry.number);
+    this.#deadlines.remove(entry.number);
     for (const hash of entry.wireHashes) this.#byHash.delete(toHex(hash));
   }
 
@@ -181,16 +187,25 @@ export class SessionCore {
     if (now >= this.#nextDialMs && !this.closed) this.#nextDialMs = this.dialer.run(now, this.active);
     // what waited for a time (a write to grow, a rate to allow it) is due although nothing came in
     for (const entry of this.active) if (entry.nextAt(now) <= now) entry.due(now);
+    while (this.#deadlines.minKey <= now) {
+      const entry = this.#byNumber.get(this.#deadlines.minId)!;
+      this.#deadlines.remove(entry.number);
+      entry.onTouched();
+    }
     // deciding and flushing may touch more (an upload read from cache, a limit met): go on until all is quiet
     for (let round = 0; round < 4 && (this.touchedEntries.length > 0 || this.touchedLinks.length > 0); round++) {
-      for (let i = 0; i < this.touchedEntries.length; i++) this.touchedEntries[i]!.endTurn(now);
+      for (let i = 0; i < this.touchedEntries.length; i++) {
+        const entry = this.touchedEntries[i]!;
+        entry.endTurn(now);
+        this.#schedule(entry, now);
+      }
       this.touchedEntries.length = 0;
       for (let i = 0; i < this.touchedLinks.length; i++) this.touchedLinks[i]!.flush();
       this.touchedLinks.length = 0;
     }
     this.#armed = false;
     if (this.touchedEntries.length > 0 || this.touchedLinks.length > 0) this.begin();
-    this.ports.loop.wakeAt(this.#nextAt(now));
+    this.ports.loop.wakeAt(this.#nextAt());
   }
 
   /** Candidates came, or a connection ended: dial in this turn. */
@@ -254,13 +269,22 @@ export class SessionCore {
   #tick(now: number): void {
     this.#nextTickMs = now + TICK_MS;
     for (const link of [...this.links]) link.sweep(now);
-    for (const entry of [...this.active]) entry.tick(now);
+    for (const entry of [...this.active]) {
+      entry.tick(now);
+      this.#schedule(entry, now);
+    }
   }
 
-  #nextAt(now: number): number {
+  /** The entry's own deadline; it can only have moved in its turn or tick. */
+  #schedule(entry: Entry, now: number): void {
+    const at = entry.nextAt(now);
+    if (at === Infinity || !this.#byNumber.has(entry.number)) this.#deadlines.remove(entry.number);
+    else this.#deadlines.set(entry.number, at);
+  }
+
+  #nextAt(): number {
     // one that is closed dials no more, whatever was asked for
     let at = Math.min(this.announces.nextAt(), this.closed ? Number.POSITIVE_INFINITY : this.#nextDialMs);
-    for (const entry of this.active) at = Math.min(at, entry.nextAt(now));
     for (const alarm of this.#alarms) at = Math.min(at, alarm.atMs);
     if (this.links.size > 0 || this.active.size > 0) at = Math.min(at, this.#nextTickMs);
     return at;

@@ -73,6 +73,13 @@ const SYNC_MS = 15_000;
 /** How often a failed disk is tried again by itself. */
 const RETRY_MS = 5000;
 const CLIENT = 'Shoal 0.1';
+/** A .torrent up to this size stands in the record itself. */
+export const INLINE_TORRENT_BYTES = 65536;
+
+/** Under which a large .torrent is kept in the state store. */
+export function metaKey(key: string): string {
+  return `${key}.torrent`;
+}
 
 export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   readonly core: SessionCore;
@@ -90,6 +97,8 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   readonly upLimit: Limiter;
   name: string;
   folder: string;
+  /** Where the files are being moved to. */
+  movingTo: string | null = null;
   meta: Metainfo | null = null;
   layout: Layout | null = null;
   disk: Disk | null = null;
@@ -115,6 +124,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   #complete = false;
   #trustedBytes = 0;
   #prepared = false;
+  #metaSaved = false;
   readonly #stopListeners = new Set<() => void>();
 
   constructor(core: SessionCore, options: EntryOptions) {
@@ -165,7 +175,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     if (meta !== null) this.#adopt(meta);
     else {
       this.#go('metadata');
-      this.save();
+      this.touchRecord();
       this.#seek();
     }
   }
@@ -201,8 +211,12 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
 
   /** Moves the data to another folder. */
   move(folder: string, done: (fault: IoFault | null) => void): void {
+    // a kill in the middle finds the files at either place
+    this.movingTo = folder;
+    this.save();
     this.disk!.move(folder, (fault) => {
       this.core.begin();
+      this.movingTo = null;
       if (fault === null) this.folder = folder;
       this.touchRecord();
       done(fault);
@@ -275,7 +289,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
 
   /** Every second while it is active. */
   tick(now: number): void {
-    this.swarm.tick(now);
+    if (this.swarm.peers.length > 0 || this.state !== 'seeding') this.swarm.tick(now);
     this.disk?.tick(now);
     if (now >= this.#retryAtMs) {
       this.#retryAtMs = Infinity;
@@ -377,6 +391,9 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   }
 
   onVerified(piece: number): void {
+    // nothing more comes: small pieces need not wait for neighbours
+    if (this.swarm.picker === null) this.disk!.flush();
+    this.onTouched();
     this.options.sink.onVerified(this, piece);
   }
 
@@ -457,6 +474,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   // ------------------------------------------------------------------------------------------------------- disk sink
 
   onFlushed(piece: number): void {
+    this.onTouched();
     this.swarm.onFlushed(piece);
   }
 
@@ -503,6 +521,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   }
 
   onPartsMoved(_file: number, fault: IoFault | null): void {
+    this.touchRecord();
     if (fault !== null) this.onDiskFault(fault);
   }
 
@@ -619,11 +638,25 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     this.#dirty = false;
     this.#saving = true;
     this.#savedAtMs = this.core.turn.now;
+    if (!this.#metaSaved && this.meta !== null) this.#saveMeta();
     this.core.ports.state.save(this.key, recordBytes(this, clean), (fault) => {
       this.core.begin();
       this.#saving = false;
+      if (this.#dirty) this.core.active.add(this);
       if (fault !== null) this.options.sink.onWarning(this, fault.message);
       done?.();
+    });
+  }
+
+  /** A large .torrent has a record of its own, so that the one saved each second stays small. */
+  #saveMeta(): void {
+    this.#metaSaved = true;
+    const bytes = this.torrentBytes();
+    if (bytes.length <= INLINE_TORRENT_BYTES) return;
+    this.core.ports.state.save(metaKey(this.key), bytes, (fault) => {
+      if (fault === null) return;
+      this.#metaSaved = false;
+      this.options.sink.onWarning(this, fault.message);
     });
   }
 
@@ -682,7 +715,6 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
       this.#prepare();
       if (this.state !== 'seeding') {
         this.#go('seeding');
-        this.save();
         this.options.sink.onDone(this);
       }
     }
@@ -724,7 +756,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
 
   /** An entry with nothing going on is not looked at until something comes in. */
   #settleActivity(): void {
-    const idle = this.swarm.peers.length === 0 && this.dialing === 0 && !this.#dirty && !this.#saving;
+    const idle = this.swarm.peers.length === 0 && this.dialing === 0 && !this.#dirty;
     if (!idle || this.#retryAtMs !== Infinity || this.swarm.picker !== null) return;
     if (this.state !== 'seeding' && this.state !== 'paused') return;
     if (this.book.candidateCount > 0 && !this.#paused) return;

@@ -8,7 +8,7 @@
 import { utf8Encode } from '../base/bytes.ts';
 import { BDict, decode, encode } from '../codec/bencode.ts';
 import { encodeRecord, magnetRecord, makeRecord } from '../disk/resume.ts';
-import type { Entry } from './entry.ts';
+import { type Entry, INLINE_TORRENT_BYTES } from './entry.ts';
 
 export interface RecordedOptions {
   /** Per file 0..7, or null. */
@@ -45,12 +45,14 @@ export function recordBytes(entry: Entry, clean: boolean): Uint8Array {
     v2: entry.infoHashV2 ?? NONE,
   });
   if (entry.disk === null) return encodeRecord(magnetRecord(entry.swarmHash, entry.name, entry.folder, options));
+  const torrent = entry.torrentBytes();
   const partials = [...entry.swarm.partials.list];
   partials.sort((a, b) => b.arrivedCount / b.blockCount - a.arrivedCount / a.blockCount || a.piece - b.piece);
   return encodeRecord(
     makeRecord(entry.disk, {
       options,
-      torrent: entry.torrentBytes(),
+      torrent: torrent.length <= INLINE_TORRENT_BYTES ? torrent : null,
+      movingTo: entry.movingTo,
       bootId: entry.core.ports.state.bootId,
       clean,
       inDoubt: partials.map((partial) => partial.piece),

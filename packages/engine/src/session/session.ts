@@ -12,7 +12,7 @@ import { type Metainfo, parseTorrent } from '../codec/metainfo.ts';
 import { decodeRecord, type ResumeRecord } from '../disk/resume.ts';
 import { CandidateSource } from '../swarm/peer-book.ts';
 import { type CoreSink, SessionCore } from './core.ts';
-import type { EntryOptions } from './entry.ts';
+import { type EntryOptions, metaKey } from './entry.ts';
 import { EventStream } from './event-stream.ts';
 import { readOptions } from './record.ts';
 import { Torrent } from './torrent.ts';
@@ -168,7 +168,7 @@ export class Session implements AsyncDisposable, CoreSink {
   async restore(): Promise<readonly Torrent[]> {
     await this.#ready;
     const keys = await asPromise<readonly string[]>((done) => this.core.ports.state.list(done));
-    const records = await Promise.all(keys.map((key) => this.#load(key)));
+    const records = await Promise.all(keys.filter((key) => /^[0-9a-f]+$/.test(key)).map((key) => this.#load(key)));
     const restored: Torrent[] = [];
     for (const record of records) {
       if (record === null || this.core.find(record.infoHash) !== null) continue;
@@ -225,7 +225,9 @@ export class Session implements AsyncDisposable, CoreSink {
     let failed: IoFault | null = null;
     if (data) failed = await new Promise((resolve) => entry.removeData(resolve));
     await this.#stop(torrent);
-    await asPromise<null>((done) => this.core.ports.state.remove(entry.key, (fault) => done(fault, null)));
+    for (const key of [entry.key, metaKey(entry.key)]) {
+      await asPromise<null>((done) => this.core.ports.state.remove(key, (fault) => done(fault, null)));
+    }
     if (failed !== null) throw new ShoalError('disk', failed.message);
   }
 

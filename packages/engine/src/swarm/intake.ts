@@ -153,6 +153,18 @@ export class Intake implements HashSink {
     return true;
   }
 
+  /** What this peer sent of unfinished pieces is fetched again from others. */
+  distrust(sender: number): void {
+    const { partials, slots } = this.#swarm;
+    for (const partial of partials.list) {
+      if (partial.judging) continue;
+      for (let b = partial.hashingTo; b < partial.blockCount; b++) {
+        if (partial.senders[b] !== sender || partial.state[b] !== BlockState.Received) continue;
+        slots.release(partials.revoke(partial, b));
+      }
+    }
+  }
+
   /** Drops what a partial holds, because the torrent stops or the piece is not wanted any more. */
   drop(partial: Partial): void {
     const { partials, slots, store } = this.#swarm;

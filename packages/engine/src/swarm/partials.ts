@@ -155,6 +155,23 @@ export class Partials {
     partial.lastArrivalMs = now;
   }
 
+  /** A Received block is Missing again. Returns its slot. */
+  revoke(partial: Partial, block: number): number {
+    assert(
+      partial.state[block] === BlockState.Received && partial.askers[block] === 0,
+      'revoke of a block not received',
+    );
+    const slot = partial.slots[block]!;
+    partial.state[block] = BlockState.Missing;
+    partial.slots[block] = -1;
+    partial.senders[block] = -1;
+    partial.arrivedCount--;
+    partial.missingCount++;
+    this.needCount++;
+    if (block < partial.cursor) partial.cursor = block;
+    return slot;
+  }
+
   /** A block that lies in a pad file: zeros, in `slot`. */
   padded(partial: Partial, block: number, slot: number): void {
     this.ask(partial, block, slot);

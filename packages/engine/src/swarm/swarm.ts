@@ -347,7 +347,11 @@ export class Swarm implements PieceStoreSink {
   /** Nothing more is taken from this address. */
   ban(ip: string): void {
     this.#sink.onBan(ip);
-    for (const peer of [...this.peers]) if (peer.link.remote.ip === ip) peer.fault(PeerFault.Corrupt);
+    for (const peer of [...this.peers]) {
+      if (peer.link.remote.ip !== ip) continue;
+      this.intake.distrust(peer.number);
+      peer.fault(PeerFault.Corrupt);
+    }
   }
 
   countDown(peer: Peer, bytes: number): void {
@@ -451,8 +455,11 @@ export class Swarm implements PieceStoreSink {
 
   /** A piece we claimed cannot be read: it is not had any more (BEP 54). */
   readFault(piece: number, fault: IoFault): void {
+    // too many reads at once, or the piece went a moment ago: no fault of the disk
+    if (fault.code === 'EBUSY' || fault.code === 'EUNCLAIMED') return;
     this.#sink.onDiskFault(fault);
     if (!this.have!.clear(piece)) return;
+    this.store!.forget(piece);
     if (this.flushed!.clear(piece) && this.wants(piece)) this.unflushedWanted++;
     if (this.picker === null) this.#makePicker();
     else this.picker.unhave(piece);
