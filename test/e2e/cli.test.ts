@@ -1,10 +1,11 @@
+import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Sandbox } from './shoal.ts';
+import { BIN, Sandbox } from './shoal.ts';
 
 let box: Sandbox;
 const servers: Server[] = [];
@@ -346,6 +347,28 @@ describe('get and seed', () => {
     expect((await get.ended).code).toBe(0);
   });
 
+  it('end a seed at Ctrl-C while it still checks, and say when its port is taken', async () => {
+    mkdirSync(box.path('source/pay'), { recursive: true });
+    writeFileSync(box.path('source/pay/big'), Buffer.alloc(300_000_000, 'tide'));
+    await box.run('create', 'source/pay', '-o', 'pay.torrent');
+    // Nothing is said before the check is over, so the moment is found by trying: too early, and there is no handler yet.
+    let code: number | null = null;
+    for (let delayMs = 200; code === null && delayMs < 5000; delayMs *= 1.5) {
+      const seed = box.start('seed', 'pay.torrent', 'source', '--bind', '127.0.0.1', '--json');
+      await new Promise((done) => setTimeout(done, delayMs));
+      seed.kill('SIGINT');
+      ({ code } = await seed.ended);
+    }
+    expect(code).toBe(0);
+    const taken = createServer();
+    servers.push(taken);
+    await new Promise<void>((done) => taken.listen(0, '127.0.0.1', done));
+    const { port } = taken.address() as AddressInfo;
+    const refused = await box.run('seed', 'pay.torrent', 'source', '--bind', '127.0.0.1', '--port', String(port));
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/^shoal: [^\n]+\n$/);
+  });
+
   it('never write to what is seeded, even if it differs', async () => {
     const torrent = await makePay();
     const { peer } = await box.seed(torrent, 'source');
@@ -392,6 +415,10 @@ describe('the rest', () => {
       expect(code).toBe(0);
       expect(stdout).toContain('shoal');
     }
+    const script = `source <(${process.execPath} ${BIN} complete bash); shoal() { ${process.execPath} ${BIN} "$@"; }
+      compopt() { :; }; COMP_WORDS=(shoal get --seq); COMP_CWORD=2; COMP_LINE='shoal get --seq'; COMP_POINT=15
+      __shoal_complete; echo "\${COMPREPLY[*]}"`;
+    expect(spawnSync('bash', ['--norc', '-c', script], { encoding: 'utf8' }).stdout).toContain('--sequential');
     expect((await box.run('complete', '--', 'se')).stdout).toContain('seed');
     expect((await box.run('complete', '--', 'get', '--seq')).stdout).toContain('--sequential');
   });

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-const BIN = fileURLToPath(new URL('../../bin/shoal.js', import.meta.url));
+export const BIN: string = fileURLToPath(new URL('../../bin/shoal.js', import.meta.url));
 
 export interface Line {
   readonly v: number;

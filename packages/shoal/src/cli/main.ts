@@ -31,7 +31,7 @@ export async function main(argv: readonly string[]): Promise<ExitCode> {
     exitCode = code;
   });
   try {
-    if (argv[0] === 'complete') await addCompletions(program);
+    if (argv[0] === 'complete') await addCompletions(program, argv[1]);
     else addCompletionsHelp(program);
     await program.parseAsync(argv, { from: 'user' });
     return exitCode;

@@ -59,10 +59,9 @@ class Transfer {
       const listening = session.listening().then(() => {
         for (const { ip, port } of session.addresses) view.listening(ip, port);
       });
-      await Promise.all([
-        listening,
-        ...this.#jobs.map((job, i) => this.#runJob(session, job, this.#request.items[i]!)),
-      ]);
+      const jobs = Promise.all(this.#jobs.map((job, i) => this.#runJob(session, job, this.#request.items[i]!)));
+      // A port that cannot be had ends the run; a job that ends before its files are checked never comes to listening.
+      await Promise.race([jobs, listening.then(() => jobs)]);
       const anyDone = this.#jobs.some((job) => job.state === 'done');
       if (mode === 'get-and-seed' && anyDone) await interrupt.wait();
     } catch (error) {
