@@ -199,6 +199,8 @@ export class Requests {
       if (!this.#serves(peer, partial)) continue;
       for (let b = 0; b < partial.blockCount; b++) {
         if (partial.state[b] !== BlockState.Asked || partial.askers[b]! >= bestAskers) continue;
+        // it is sending that very block
+        if (peer.inPartial === partial && peer.inBlock === b) continue;
         best = partial;
         bestBlock = b;
         bestAskers = partial.askers[b]!;
