@@ -226,6 +226,13 @@ describe('what is heard', () => {
     expect(sink.log).toEqual([`bitfield 3 ${sum(Uint8Array.of(1, 2, 255))}`, 'have 2097151']);
   });
 
+  it('takes a bitfield or have all instead of many haves, as aria2 sends them', () => {
+    const { sink, conversation } = greeted();
+    const bits = Uint8Array.of(1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    conversation.receive(2, concat([HAVE_NONE, message(4, words(7)), message(5, bits), message(14)]));
+    expect(sink.log).toEqual(['haveNone', 'have 7', `bitfield 13 ${sum(bits)}`, 'haveAll']);
+  });
+
   it('lets extension and port messages come before the bitfield', () => {
     const { sink, conversation } = greeted(FAST, 8);
     conversation.receive(2, concat([extended(0, 'de'), message(9, Uint8Array.of(0, 1)), words(0), message(14)]));
@@ -299,8 +306,7 @@ describe('breaches', () => {
     ['bitfield too long', message(5, new Uint8Array(14)), PeerFault.BadBitfield],
     ['bitfield with spare bits', message(5, new Uint8Array(13).fill(255)), PeerFault.BadBitfield],
     ['bitfield beyond the cap', concat([words(262146), Uint8Array.of(5)]), PeerFault.TooLong, PLAIN, -1],
-    ['bitfield late', concat([message(1), message(5, new Uint8Array(13))]), PeerFault.BadBitfield, PLAIN],
-    ['bitfield twice', first(message(5, new Uint8Array(13))), PeerFault.BadBitfield],
+    ['bitfield late and too short', first(message(5, new Uint8Array(12))), PeerFault.BadBitfield],
     ['have none twice', first(HAVE_NONE), PeerFault.BadFast],
     ['fast, but no bitfield of any kind', message(4, words(1)), PeerFault.BadFast],
     ['fast, but a block first', message(7, words(1, 0, 1)), PeerFault.BadFast],

@@ -507,13 +507,19 @@ export class Conversation implements FrameSink {
     }
   }
 
-  /** BEP 3: a bitfield comes first or never. BEP 6: one of bitfield, have all and have none comes, and comes first. */
+  /**
+   * BEP 6: one of bitfield, have all and have none comes, and comes first. BEP 3 has a bitfield first or never, but aria2
+   * sends another, or have all, instead of many haves at once, and all clients take that.
+   */
   private inOrder(id: number): boolean {
     const first = !this.peerSpoke;
     this.peerSpoke = true;
-    const says = id === MessageId.Bitfield || id === MessageId.HaveAll || id === MessageId.HaveNone;
-    if (says === first || (first && !this.fast)) return true;
-    this.fail(id === MessageId.Bitfield ? PeerFault.BadBitfield : PeerFault.BadFast);
+    if (first && this.fast && id !== MessageId.Bitfield && id !== MessageId.HaveAll && id !== MessageId.HaveNone) {
+      this.fail(PeerFault.BadFast);
+      return false;
+    }
+    if (first || id !== MessageId.HaveNone) return true;
+    this.fail(PeerFault.BadFast);
     return false;
   }
 
