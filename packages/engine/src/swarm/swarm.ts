@@ -460,7 +460,10 @@ export class Swarm implements PieceStoreSink {
     this.#sink.onDiskFault(fault);
     if (!this.have!.clear(piece)) return;
     this.store!.forget(piece);
-    if (this.flushed!.clear(piece) && this.wants(piece)) this.unflushedWanted++;
+    if (this.flushed!.clear(piece) && this.wants(piece)) {
+      this.unflushedWanted++;
+      this.#wasDone = false;
+    }
     if (this.picker === null) this.#makePicker();
     else this.picker.unhave(piece);
     for (const peer of [...this.peers]) {
