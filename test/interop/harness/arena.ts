@@ -36,6 +36,9 @@ export function transferMs(bytes: number): number {
   return 60_000 + (bytes / (2 << 20)) * 1000;
 }
 
+/** Nobody listens there. */
+const NO_TRACKER = 'http://127.0.0.1:9/announce';
+
 let addressCount = 0;
 
 /** A loopback address that no other test uses: worker w has 10.77.w.1 to .254, or else 127.77.w.x. */
@@ -64,6 +67,8 @@ export class Arena {
   /** A torrent of the shared payload, or of another. */
   torrent(options: Partial<TorrentOptions> = {}, payload?: Payload): MadeTorrent {
     const { pieceLength, pieces } = inject('shared');
+    // rtorrent takes no torrent without one
+    options = { tracker: NO_TRACKER, ...options };
     const path = join(this.makeFolder('torrent'), 'it.torrent');
     if (payload !== undefined) return makeTorrent(payload, path, { pieceLength, ...options });
     const known = options.pieceLength === undefined ? { pieces: Buffer.from(pieces, 'hex') } : {};

@@ -28,6 +28,8 @@ const client = new WebTorrent({
   natUpnp: false,
   natPmp: false,
   utp: false,
+  // with it, it offers nothing but encrypted connections
+  secure: false,
 });
 client.on('error', (error) => say({ error: String(error?.stack ?? error) }));
 let torrent = null;

@@ -11,6 +11,8 @@ export class Rtorrent implements Client {
   readonly kind = 'rtorrent';
   readonly takesPeers = true;
   readonly omitsEmptyFiles = false;
+  /** What it has of a magnet link's torrent while it has no metadata. */
+  readonly leaves: RegExp = /\.meta$/;
   readonly place: Place;
   #program: Program | null = null;
   #hash = '';
