@@ -19,6 +19,8 @@ import type { Swarm } from './swarm.ts';
 
 /** No payload for so long with requests out: the peer is snubbing us (libtorrent's piece timeout). */
 const SNUB_MS = 20_000;
+/** A piece that nothing came of for so long has come to a stop. */
+const STOPPED_MS = 5000;
 /** Rejected requests in a row before the peer is given up (libtorrent's max_rejects). */
 const MAX_REJECTS = 50;
 /** Rest after a reject, so that the same block is not asked for again at once. */
@@ -190,13 +192,14 @@ export class Requests {
 
   /** Asks for the block that has been waited for longest, of those nobody else was asked for twice. */
   #endgame(peer: Peer, now: number): boolean {
-    // pieces that wait for memory are no endgame: asking twice then would only waste
-    if (peer.onParole || this.#swarm.picker!.pickableCount > 0) return false;
+    if (peer.onParole) return false;
+    // pieces that wait for memory are no endgame: asking twice then only wastes, but where a piece has come to a stop
+    const early = this.#swarm.picker!.pickableCount > 0;
     let best: Partial | null = null;
     let bestBlock = -1;
     let bestAskers = 3;
     for (const partial of this.#swarm.partials.list) {
-      if (!this.#serves(peer, partial)) continue;
+      if (!this.#serves(peer, partial) || (early && now - partial.lastArrivalMs < STOPPED_MS)) continue;
       for (let b = 0; b < partial.blockCount; b++) {
         if (partial.state[b] !== BlockState.Asked || partial.askers[b]! >= bestAskers) continue;
         // it is sending that very block
