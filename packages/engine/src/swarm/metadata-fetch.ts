@@ -5,7 +5,7 @@
  * when all are in, the info-hash decides. A wrong one costs everybody who sent a part of it their say: the next attempt
  * takes everything from one peer, and who sends wrong metadata alone is closed.
  *
- * Limits: 16 MiB of metadata (DEMANDS W14; libtorrent takes 30), 2 pieces in flight per peer, 10 s for an answer. Serving:
+ * Limits: 16 MiB of metadata (DEMANDS W14; libtorrent takes 30), one piece in flight per peer, 10 s for an answer. Serving:
  * twice the metadata's size per peer and minute, rejects after that.
  */
 
@@ -16,7 +16,8 @@ import type { Peer } from './peer.ts';
 
 export const METADATA_PIECE_BYTES = 16384;
 const MAX_METADATA_BYTES = 16 << 20;
-const IN_FLIGHT_PER_PEER = 2;
+/** rtorrent forgets a request that comes while it answers another. */
+const IN_FLIGHT_PER_PEER = 1;
 const ANSWER_MS = 10_000;
 /** Rest after a reject or a wrong size (libtorrent: 1 min). */
 const REST_MS = 60_000;
