@@ -49,10 +49,12 @@ export class Intake implements HashSink {
       return -1;
     }
     peer.lastPayloadMs = this.#swarm.now;
-    const asked = Number.isInteger(block) && peer.window.remove(piece, block);
+    // of another length than a block's it is nothing we ever ask for
+    const whole = Number.isInteger(block) && length === layout.blockSize(piece, block);
+    const asked = whole && peer.window.remove(piece, block);
     const partial = partials.get(piece);
     if (!asked) {
-      const late = peer.lateCount > 0 && Number.isInteger(block) && length === layout.blockSize(piece, block);
+      const late = whole && peer.lateCount > 0;
       peer.unasked(length);
       if (!late || partial === undefined || partial.state[block]! > BlockState.Asked || partial.judging) return -1;
       // given up, and here after all: taken as if it were asked for

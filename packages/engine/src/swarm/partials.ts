@@ -155,17 +155,18 @@ export class Partials {
     partial.lastArrivalMs = now;
   }
 
-  /** A Received block is Missing again. Returns its slot. */
+  /** A Received block is Missing again, or Asked while another peer is sending it. Returns its slot. */
   revoke(partial: Partial, block: number): number {
-    assert(
-      partial.state[block] === BlockState.Received && partial.askers[block] === 0,
-      'revoke of a block not received',
-    );
+    assert(partial.state[block] === BlockState.Received, 'revoke of a block not received');
     const slot = partial.slots[block]!;
-    partial.state[block] = BlockState.Missing;
     partial.slots[block] = -1;
     partial.senders[block] = -1;
     partial.arrivedCount--;
+    if (partial.askers[block]! > 0) {
+      partial.state[block] = BlockState.Asked;
+      return slot;
+    }
+    partial.state[block] = BlockState.Missing;
     partial.missingCount++;
     this.needCount++;
     if (block < partial.cursor) partial.cursor = block;

@@ -505,20 +505,18 @@ export class Swarm implements PieceStoreSink {
     if (!peer.toldNothing) conversation.bitfield(have);
     else for (let p = 0; p < have.length; p++) if (have.get(p)) conversation.have(p);
     peer.link.touch();
-    const has = new Bitfield(have.length);
+    const has = peer.rawBits === null ? new Bitfield(have.length) : Bitfield.from(peer.rawBits, have.length);
+    if (has === null) return peer.fault(PeerFault.BadBitfield);
     if (peer.rawAll) has.setAll();
-    if (peer.rawBits !== null) {
-      const told = Bitfield.from(peer.rawBits, have.length);
-      if (told === null) return peer.fault(PeerFault.BadBitfield);
-      peer.has = told;
-    } else peer.has = has;
     for (const piece of peer.rawHaves) {
       if (piece >= have.length) return peer.fault(PeerFault.OutOfRange);
-      peer.has.set(piece);
+      has.set(piece);
     }
     peer.rawBits = null;
     peer.rawHaves = [];
-    this.picker?.peerJoined(peer.has);
+    // only now: a peer that is closed above was never counted
+    peer.has = has;
+    this.picker?.peerJoined(has);
     this.#recountWanted(peer);
     this.#offerFast(peer);
     this.wake(peer);
