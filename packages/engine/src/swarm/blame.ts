@@ -1,7 +1,8 @@
 /**
  * Carries out what SmartBan finds: who sent corrupt data is banned by address, who is suspected goes on parole.
  *
- * Invariant: an address is remembered as long as evidence against its peer is, even after the peer left.
+ * Invariant: an address is remembered as long as evidence against its peer is or may come: after the peer left, while a
+ * failed copy or a piece not judged yet has blocks of it. So nobody escapes by leaving before the verdict.
  */
 
 import type { Partial } from './partials.ts';
@@ -34,8 +35,14 @@ export class Blame {
   }
 
   left(peer: Peer): void {
-    if (this.#smart.remembers(peer.number)) this.#gone.set(peer.number, peer.link.remote.ip);
+    if (this.#concerns(peer.number)) this.#gone.set(peer.number, peer.link.remote.ip);
     this.#smart.left(peer.number);
+  }
+
+  #concerns(number: number): boolean {
+    if (this.#smart.remembers(number)) return true;
+    for (const partial of this.#swarm.partials.list) if (partial.senders.includes(number)) return true;
+    return false;
   }
 
   #punish(culprits: readonly number[]): void {
@@ -44,7 +51,7 @@ export class Blame {
       const ip = peer?.link.remote.ip ?? this.#gone.get(number);
       if (ip !== undefined) this.#swarm.ban(ip);
     }
-    for (const number of this.#gone.keys()) if (!this.#smart.remembers(number)) this.#gone.delete(number);
+    for (const number of this.#gone.keys()) if (!this.#concerns(number)) this.#gone.delete(number);
     for (const peer of this.#swarm.peers) peer.onParole = this.#smart.onParole(peer.number);
   }
 }

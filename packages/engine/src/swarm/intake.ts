@@ -58,6 +58,7 @@ export class Intake implements HashSink {
       peer.unasked(length);
       if (!late || partial === undefined || partial.state[block]! > BlockState.Asked || partial.judging) return -1;
       // given up, and here after all: taken as if it were asked for
+      if (partial.onlyFrom !== -1 && partial.onlyFrom !== peer.number) return -1;
       const missing = partial.state[block] === BlockState.Missing;
       if (missing && slots.freeCount <= this.#swarm.slotReserve) return -1;
       partials.ask(partial, block, missing ? slots.take() : -1);

@@ -25,6 +25,8 @@ const STOPPED_MS = 5000;
 const MAX_REJECTS = 50;
 /** Rest after a reject, so that the same block is not asked for again at once. */
 const REJECT_REST_MS = 500;
+/** A piece kept for one peer on parole is for all again after so long (as a peer is snubbed), if they have nothing else to do. */
+const PAROLE_MS = 30_000;
 /** More partials than this for each peer are not opened (libtorrent: 1.5). */
 const PARTIALS_PER_PEER = 1.5;
 
@@ -74,7 +76,11 @@ export class Requests {
     if (!peer.window.remove(piece, block)) return;
     this.#unask(piece, block);
     peer.current = null;
-    if (peer.conversation.peerChoking) return;
+    if (peer.conversation.peerChoking) {
+      // that is how a choke ends; but one that lets us ask for a piece and rejects it is not asked again at once
+      if (peer.fastPieces.includes(piece)) peer.restUntilMs = this.#swarm.now + REJECT_REST_MS;
+      return;
+    }
     if (++peer.rejectsInRow >= MAX_REJECTS) return peer.fault(PeerFault.Rejects);
     peer.restUntilMs = this.#swarm.now + REJECT_REST_MS;
   }
@@ -95,10 +101,7 @@ export class Requests {
   /** The peer is gone: its partials are for anyone. */
   forget(peer: Peer): void {
     this.giveUp(peer, 0);
-    for (const partial of this.#swarm.partials.list) {
-      if (partial.owner === peer.number) partial.owner = -1;
-      if (partial.onlyFrom === peer.number) partial.onlyFrom = -1;
-    }
+    this.#disown(peer);
   }
 
   /** Every second: who has requests out and sends nothing? */
@@ -108,7 +111,7 @@ export class Requests {
     peer.snubbed = true;
     peer.window.snub();
     this.giveUp(peer, 0);
-    for (const partial of this.#swarm.partials.list) if (partial.owner === peer.number) partial.owner = -1;
+    this.#disown(peer);
     peer.lastPayloadMs = now;
   }
 
@@ -141,6 +144,13 @@ export class Requests {
     if (slot >= 0) this.#swarm.slots.release(slot);
   }
 
+  #disown(peer: Peer): void {
+    for (const partial of this.#swarm.partials.list) {
+      if (partial.owner === peer.number) partial.owner = -1;
+      if (partial.onlyFrom === peer.number) partial.onlyFrom = -1;
+    }
+  }
+
   #choose(peer: Peer, now: number): Partial | null {
     const { current } = peer;
     if (current !== null) {
@@ -155,15 +165,32 @@ export class Requests {
     }
     const opened = this.#open(peer, now);
     if (opened !== null) return opened;
-    if (peer.onParole) return null;
-    for (const partial of list) if (partial.missingCount > 0 && this.#serves(peer, partial)) return partial;
+    for (const partial of list) {
+      if (partial.missingCount === 0 || !this.#helps(peer, partial, now)) continue;
+      partial.onlyFrom = -1;
+      return partial;
+    }
     return null;
   }
 
   #serves(peer: Peer, partial: Partial): boolean {
-    if (partial.judging || !peer.has!.get(partial.piece)) return false;
     if (partial.onlyFrom !== -1 && partial.onlyFrom !== peer.number) return false;
+    return this.#can(peer, partial);
+  }
+
+  #can(peer: Peer, partial: Partial): boolean {
+    if (partial.judging || !peer.has!.get(partial.piece)) return false;
     return peer.mayAsk(partial.piece) && this.#swarm.partials.get(partial.piece) === partial;
+  }
+
+  /**
+   * Whether the peer, with nothing to do of its own, takes a hand in a partial. Parole keeps senders apart for a while
+   * only: nobody can hold up a piece by it, and all may be on parole.
+   */
+  #helps(peer: Peer, partial: Partial, now: number): boolean {
+    const old = now - partial.openedAtMs >= PAROLE_MS;
+    if (peer.onParole && partial.owner !== -1 && !old) return false;
+    return old ? this.#can(peer, partial) : this.#serves(peer, partial);
   }
 
   #adopt(peer: Peer, partial: Partial): Partial {
@@ -192,14 +219,13 @@ export class Requests {
 
   /** Asks for the block that has been waited for longest, of those nobody else was asked for twice. */
   #endgame(peer: Peer, now: number): boolean {
-    if (peer.onParole) return false;
     // pieces that wait for memory are no endgame: asking twice then only wastes, but where a piece has come to a stop
     const early = this.#swarm.picker!.pickableCount > 0;
     let best: Partial | null = null;
     let bestBlock = -1;
     let bestAskers = 3;
     for (const partial of this.#swarm.partials.list) {
-      if (!this.#serves(peer, partial) || (early && now - partial.lastArrivalMs < STOPPED_MS)) continue;
+      if (!this.#helps(peer, partial, now) || (early && now - partial.lastArrivalMs < STOPPED_MS)) continue;
       for (let b = 0; b < partial.blockCount; b++) {
         if (partial.state[b] !== BlockState.Asked || partial.askers[b]! >= bestAskers) continue;
         // it is sending that very block
@@ -211,6 +237,7 @@ export class Requests {
       if (bestAskers === 1) break;
     }
     if (best === null || !this.#swarm.grantDown(now)) return false;
+    best.onlyFrom = -1;
     this.#swarm.partials.ask(best, bestBlock, -1);
     this.#send(peer, best, bestBlock, now);
     return true;
