@@ -258,12 +258,21 @@ export class SessionCore {
     const link = new Link(this, conn.remote, true, null, -1);
     conn.sink = link;
     link.carry(conn);
+    if (this.full) this.#makeRoom();
     if (this.closed || this.full || parseIp(conn.remote.ip) === null) {
       conn.close();
       link.closed = true;
       return;
     }
     this.addLink(link);
+  }
+
+  /** Who connects and says nothing makes way for who came later, so that a crowd of them keeps nobody out. */
+  #makeRoom(): void {
+    for (const link of this.links) {
+      if (!link.incoming || link.peer !== null) continue;
+      return link.close(PeerFault.Evicted, null);
+    }
   }
 
   #tick(now: number): void {

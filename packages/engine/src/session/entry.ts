@@ -326,8 +326,9 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     return this.state === 'metadata' || this.state === 'downloading' || this.state === 'seeding';
   }
 
-  /** A peer that is here already under the same id, or is banned, is not taken. */
+  /** A peer that is here already under the same id, or is banned, is not taken; nor is any by a torrent paused meanwhile. */
   acceptsPeer(link: Link, peerId: Uint8Array): boolean {
+    if (!this.admits(link)) return false;
     if (this.book.isBanned(link.remote.ip, this.core.turn.now)) return false;
     return !this.swarm.peers.some((peer) => equal(peer.peerId, peerId));
   }

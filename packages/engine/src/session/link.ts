@@ -4,7 +4,7 @@
  *     dialing/accepted -> greeting (handshakes cross) -> attached (the swarm's peer is the conversation's sink) -> closed
  *
  * Invariant: at most one batch of the conversation is out on the conn; its slots return when the conn says so.
- * Limits: 10 s from connected to the end of the handshake (libtorrent; DEMANDS W3).
+ * Limits: 10 s from connected to the end of the handshake (libtorrent; DEMANDS W3), looked at once a second.
  */
 
 import { equal } from '../base/bytes.ts';
@@ -16,7 +16,7 @@ import { SilentSink } from '../wire/silent-sink.ts';
 import type { SessionCore } from './core.ts';
 import type { Entry } from './entry.ts';
 
-export const HANDSHAKE_MS = 10_000;
+export const HANDSHAKE_MS = 9000;
 /** A peer that takes nothing for so long is closed (DEMANDS W6). */
 const STALLED_MS = 120_000;
 /** Bytes of one gathered write: what a socket's buffers take at once on a fast link. */

@@ -56,6 +56,8 @@ export class Peer implements ConversationSink, ChokeRecord {
   rawBits: Uint8Array | null = null;
   rawAll = false;
   rawHaves: number[] = [];
+  /** How often it said all that it has. */
+  statementCount = 0;
   wantedCount = 0;
   uploadOnly = false;
 

@@ -74,6 +74,8 @@ const KEEP_ALIVE_MS = 100_000;
 /** A peer that has had no use for us nor we for it (libtorrent: 600 s). */
 const USELESS_MS = 600_000;
 const ALLOWED_FAST_COUNT = 10;
+/** Bitfields that a peer sends; aria2 sends one instead of 20 haves. */
+const MAX_STATEMENTS = 100;
 
 export class Swarm implements PieceStoreSink {
   readonly slots: SlotPool;
@@ -325,6 +327,8 @@ export class Swarm implements PieceStoreSink {
 
   /** The peer's bitfield. */
   joinedWith(peer: Peer, has: Bitfield): void {
+    // each costs as much as the torrent has pieces, and have all is five bytes
+    if (++peer.statementCount > MAX_STATEMENTS + has.length / 20) return peer.fault(PeerFault.Flood);
     if (peer.has !== null) this.picker?.peerLeft(peer.has);
     peer.has = has;
     this.picker?.peerJoined(has);
@@ -488,6 +492,11 @@ export class Swarm implements PieceStoreSink {
     const granted = Math.floor(this.#upLimit.grant(now, blocks * BLOCK_BYTES) / BLOCK_BYTES);
     if (granted === 0) this.uploads.starved = true;
     return granted;
+  }
+
+  /** Counts bytes that are sent beyond what was granted. */
+  spendUp(now: number, bytes: number): void {
+    if (bytes > 0) this.#upLimit.spend(now, bytes);
   }
 
   // -------------------------------------------------------------------------------------------------------- private

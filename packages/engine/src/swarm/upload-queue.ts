@@ -14,7 +14,7 @@ export class UploadQueue {
   /** Advertised as `reqq` (libtorrent's figure, DEMANDS W5). */
   static readonly LIMIT = 2000;
   count = 0;
-  /** Bytes being read for it. */
+  /** Bytes being read for it, in whole blocks. */
   readingBytes = 0;
   #ring = NOTHING;
   #head = 0;

@@ -18,6 +18,8 @@ import { UploadQueue } from './upload-queue.ts';
 const MAX_RUN = 32;
 /** Bytes read or being sent that a peer has not taken, at most (DEMANDS W6). */
 const WATERMARK = 1 << 20;
+/** The same for a peer that is choked and served all the same (allowed fast): there may be many. */
+const CHOKED_WATERMARK = 4 * BLOCK_BYTES;
 /** Part of the slots that readers who stand still may hold together. */
 const UPLOAD_SHARE = 1 / 2;
 /** Longest request that is served (webtorrent's; BEP 3 practice is 16 KiB). */
@@ -104,11 +106,13 @@ export class Uploads {
     const { store } = this.#swarm;
     if (store === null) return;
     while (uploads.count > 0 && !peer.closed) {
-      const room = this.#swarm.uploadShare - peer.conversation.queuedBytes - uploads.readingBytes;
+      const room = this.#room(peer);
       if (room <= 0) break;
       const run = Math.min(this.#run(uploads), Math.ceil(room / BLOCK_BYTES));
       const granted = this.#swarm.grantUp(now, Math.max(run, 1));
       if (granted === 0) break;
+      // a request of an odd shape can be eight times what was granted for it
+      if (run === 0) this.#swarm.spendUp(now, uploads.length(0) - BLOCK_BYTES);
       this.#read(peer, Math.min(run, granted));
     }
     if (peer.uploadsPaused && uploads.count < UploadQueue.LIMIT / 2) this.#resume(peer);
@@ -119,7 +123,7 @@ export class Uploads {
     assert(read !== undefined, 'a read nobody asked for');
     this.#reads.delete(job);
     const { peer } = read;
-    peer.uploads.readingBytes -= read.bytes;
+    peer.uploads.readingBytes -= read.blockCount * BLOCK_BYTES;
     if (fault !== null) {
       if (peer.closed) return;
       this.#refuseRead(read);
@@ -136,6 +140,13 @@ export class Uploads {
     this.#swarm.countUp(read.bytes);
     this.#swarm.wake(peer);
     peer.link.touch();
+  }
+
+  /** Bytes that may be read for the peer now. A slot counts whole, however little of it was asked for. */
+  #room(peer: Peer): number {
+    const { conversation, uploads } = peer;
+    const share = conversation.amChoking ? Math.min(CHOKED_WATERMARK, this.#swarm.uploadShare) : this.#swarm.uploadShare;
+    return share - Math.max(conversation.queuedBytes, conversation.queuedSlots * BLOCK_BYTES) - uploads.readingBytes;
   }
 
   /** How many of the oldest requests are whole blocks that follow each other; 0: the oldest is of another shape. */
@@ -166,7 +177,7 @@ export class Uploads {
     const blockCount = Math.ceil(end / BLOCK_BYTES) - firstBlock;
     const bytes = end - begin;
     uploads.shift(slice ? 1 : run);
-    uploads.readingBytes += bytes;
+    uploads.readingBytes += blockCount * BLOCK_BYTES;
     const job = this.#nextJob++;
     this.#reads.set(job, { peer, piece, firstBlock, blockCount, begin, length, bytes });
     this.#swarm.store!.read(job, piece, firstBlock, blockCount);

@@ -302,6 +302,11 @@ export class Conversation implements FrameSink {
     return this.out.queuedBytes;
   }
 
+  /** Slots of which something waits to be taken, be it one byte. */
+  get queuedSlots(): number {
+    return this.out.queuedSlots;
+  }
+
   /** The peer takes nothing and the queue hit its bound: it can only be dropped. `receive` says so too. */
   get overflowed(): boolean {
     return this.out.overflowed;

@@ -69,6 +69,11 @@ export class OutBuffer {
     this.slots = slots;
   }
 
+  /** Slots that wait to be taken. */
+  get queuedSlots(): number {
+    return this.ringCount;
+  }
+
   /** Makes room for n bytes that the caller writes into `arena` at once. Returns where, or -1: say nothing. */
   reserve(n: number): number {
     const at = this.used;
