@@ -37,8 +37,10 @@ interface Op {
   readonly job: number;
   readonly file: KnownFile;
   readonly offset: number;
-  readonly views: readonly Uint8Array[];
+  views: readonly Uint8Array[];
   readonly sink: FileSink;
+  /** Writes that follow right behind in the file and go out with this one. */
+  readonly followers: Op[];
   /** Bytes moved so far, and where that is: view index and bytes into it. */
   bytes: number;
   view: number;
@@ -62,6 +64,9 @@ class KnownFile {
   synced = false;
   writes = 0;
   readonly waiting: Op[] = [];
+  /** The write under way, and those behind it: the system lets one write into a file at a time and others spin. */
+  writing: Op | null = null;
+  readonly toWrite: Op[] = [];
   readonly whenIdle: (() => void)[] = [];
 
   constructor(ref: FileRef) {
@@ -174,7 +179,19 @@ export class HostFiles implements Files {
   syncOne(job: number, file: FileRef, sink: FileSink): void {
     const known = this.#file(file);
     if (known.synced) setImmediate(() => sink.onFile(job, null, 0));
-    else this.#enqueue({ kind: Kind.Sync, job, file: known, offset: 0, views: [], sink, bytes: 0, view: 0, at: 0 });
+    else
+      this.#enqueue({
+        kind: Kind.Sync,
+        job,
+        file: known,
+        offset: 0,
+        views: [],
+        sink,
+        followers: [],
+        bytes: 0,
+        view: 0,
+        at: 0,
+      });
   }
 
   syncFolders(files: readonly FileRef[], done: (why: IoFault | null) => void): void {
@@ -195,7 +212,7 @@ export class HostFiles implements Files {
         return;
       }
     }
-    this.#enqueue({ kind, job, file, offset, views, sink, bytes: 0, view: 0, at: 0 });
+    this.#enqueue({ kind, job, file, offset, views, sink, followers: [], bytes: 0, view: 0, at: 0 });
   }
 
   #isSmall(views: readonly Uint8Array[]): boolean {
@@ -338,6 +355,13 @@ export class HostFiles implements Files {
 
   #go(op: Op): void {
     const file = op.file;
+    if (op.kind === Kind.Write && file.writing !== op) {
+      if (file.writing !== null) {
+        file.toWrite.push(op);
+        return;
+      }
+      file.writing = op;
+    }
     if (op.kind === Kind.Sync) {
       const writes = file.writes;
       fdatasync(file.fd, (error) => {
@@ -384,6 +408,20 @@ export class HostFiles implements Files {
   }
 
   #finish(op: Op, why: IoFault | null): void {
+    if (op.file.writing === op) {
+      op.file.writing = null;
+      const next = op.file.toWrite.shift();
+      if (next !== undefined) {
+        joinFollowers(next, op.file.toWrite);
+        this.#go(next);
+      }
+    }
+    for (const follower of op.followers) {
+      const bytes = why === null ? bytesIn(follower.views) : 0;
+      op.bytes = Math.max(0, op.bytes - bytes);
+      this.#unbusy(follower.file);
+      follower.sink.onFile(follower.job, why, bytes);
+    }
     this.#unbusy(op.file);
     op.sink.onFile(op.job, why, op.bytes);
   }
@@ -526,6 +564,23 @@ let zeroBytes: Uint8Array | null = null;
 function zeros(): Uint8Array {
   zeroBytes ??= new Uint8Array(ZERO_BYTES);
   return zeroBytes;
+}
+
+/** Takes off `queue` what is to be written right behind `op`, to go out in the same call. */
+function joinFollowers(op: Op, queue: Op[]): void {
+  let end = op.offset + bytesIn(op.views);
+  while (queue.length > 0 && queue[0]!.offset === end && op.views.length + queue[0]!.views.length <= MAX_VIEWS) {
+    const follower = queue.shift()!;
+    op.followers.push(follower);
+    op.views = [...op.views, ...follower.views];
+    end += bytesIn(follower.views);
+  }
+}
+
+function bytesIn(views: readonly Uint8Array[]): number {
+  let bytes = 0;
+  for (const view of views) bytes += view.length;
+  return bytes;
 }
 
 /** What is left of an operation, at most MAX_VIEWS views. */

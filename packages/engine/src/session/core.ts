@@ -39,8 +39,8 @@ export interface CoreOptions {
 }
 
 const TICK_MS = 1000;
-/** Share of the slots that keep what was read for uploads. */
-const READ_CACHE_SHARE = 1 / 4;
+/** Slots that keep what was read for uploads: at most so many (4 MiB; the system caches files too), or a quarter. */
+const READ_CACHE_SLOTS = 256;
 
 export class SessionCore {
   readonly ports: Ports;
@@ -80,7 +80,7 @@ export class SessionCore {
     this.rng = new Rng(ports.random);
     this.dialer = new Dialer(this);
     this.announces = new AnnounceQueue(this);
-    this.readCache = new ReadCache(ports.slots, Math.floor(ports.slots.count * READ_CACHE_SHARE));
+    this.readCache = new ReadCache(ports.slots, Math.min(READ_CACHE_SLOTS, ports.slots.count >> 2));
     this.downLimit = new Limiter(options.downloadLimit, null);
     this.upLimit = new Limiter(options.uploadLimit, null);
     this.turn.now = ports.clock.now();

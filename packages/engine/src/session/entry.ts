@@ -73,7 +73,7 @@ const SYNC_MS = 15_000;
 /** How often a failed disk is tried again by itself. */
 const RETRY_MS = 5000;
 const CLIENT = 'Shoal 0.1';
-/** A .torrent up to this size stands in the record itself. */
+/** A .torrent whose info dictionary is no longer than this stands in the record itself. */
 export const INLINE_TORRENT_BYTES = 65536;
 
 /** Under which a large .torrent is kept in the state store. */
@@ -652,8 +652,8 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   /** A large .torrent has a record of its own, so that the one saved each second stays small. */
   #saveMeta(): void {
     this.#metaSaved = true;
+    if (this.meta!.infoBytes.length <= INLINE_TORRENT_BYTES) return;
     const bytes = this.torrentBytes();
-    if (bytes.length <= INLINE_TORRENT_BYTES) return;
     this.core.ports.state.save(metaKey(this.key), bytes, (fault) => {
       if (fault === null) return;
       this.#metaSaved = false;

@@ -45,13 +45,13 @@ export function recordBytes(entry: Entry, clean: boolean): Uint8Array {
     v2: entry.infoHashV2 ?? NONE,
   });
   if (entry.disk === null) return encodeRecord(magnetRecord(entry.swarmHash, entry.name, entry.folder, options));
-  const torrent = entry.torrentBytes();
+  const torrent = entry.meta!.infoBytes.length <= INLINE_TORRENT_BYTES ? entry.torrentBytes() : null;
   const partials = [...entry.swarm.partials.list];
   partials.sort((a, b) => b.arrivedCount / b.blockCount - a.arrivedCount / a.blockCount || a.piece - b.piece);
   return encodeRecord(
     makeRecord(entry.disk, {
       options,
-      torrent: torrent.length <= INLINE_TORRENT_BYTES ? torrent : null,
+      torrent,
       movingTo: entry.movingTo,
       bootId: entry.core.ports.state.bootId,
       clean,

@@ -64,6 +64,9 @@ export class Peer implements ConversationSink, ChokeRecord {
   readonly window: RequestWindow = new RequestWindow();
   /** Where its next blocks are taken from. */
   current: Partial | null = null;
+  /** The piece it opened last, and how many bytes of pieces in a row led there. */
+  lastOpened = -1;
+  runBytes = 0;
   /** The payload being received, while it is of use. */
   inPartial: Partial | null = null;
   inBlock = -1;

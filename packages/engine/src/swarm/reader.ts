@@ -48,6 +48,11 @@ export class Readers {
     this.#swarm = swarm;
   }
 
+  /** Somebody reads: what is fetched first is theirs to say. */
+  get active(): boolean {
+    return this.#readers.size > 0;
+  }
+
   /** A reader over pieces first..last. */
   open(first: number, last: number, sink: ReaderSink): Reader {
     // the lowest free number: the picker keeps a window per number

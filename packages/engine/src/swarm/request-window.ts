@@ -25,12 +25,12 @@ const MEASURE_MS = 1000;
 /** A second whose rate is not by so much above the best before ends the slow start. */
 const GROWTH = 1.05;
 /**
- * So fast (256 MiB/s) only a near neighbour sends: a few milliseconds fill the pipe, and what is in flight stays in reach of
- * the processor's address cache (8 MiB; past it hashing costs half as much again).
+ * So fast (256 MiB/s) what the peer answers in twice its quickest time and a little more fills the pipe, and what is in
+ * flight stays in reach of the processor's address cache (8 MiB; past it hashing costs half as much again).
  */
 const FAST_BYTES_PER_MS = 268_435;
 const FAST_MEASURE_MS = 20;
-const FAST_QUEUE_S = 0.003;
+const FAST_QUEUE_MS = 3;
 /** Shared, so that a window not used is small. */
 const NOTHING = new Int32Array(0);
 const NEVER = new Float64Array(0);
@@ -46,6 +46,11 @@ export class RequestWindow {
   private peerLimit: number = UNKNOWN_REQQ;
   private growing = true;
   private measuredBytes = 0;
+  /** The quickest answer of this measurement and of the one before. */
+  private leastMs: number = Number.POSITIVE_INFINITY;
+  private leastBeforeMs: number = Number.POSITIVE_INFINITY;
+  /** When the request taken out last was sent. */
+  private removedSentMs = 0;
   private measuredFromMs = -1;
   private lastRate = 0;
 
@@ -110,6 +115,7 @@ export class RequestWindow {
     const entry = this.find(piece, block);
     if (entry === -1) return false;
     this.unlink(entry);
+    this.removedSentMs = this.sentMs[entry]!;
     const before = this.previous[entry]!;
     const after = this.next[entry]!;
     if (before === -1) this.first = after;
@@ -163,6 +169,7 @@ export class RequestWindow {
       return;
     }
     this.measuredBytes += bytes;
+    if (now - this.removedSentMs < this.leastMs) this.leastMs = now - this.removedSentMs;
     const fast = elapsedMs >= FAST_MEASURE_MS && this.measuredBytes >= elapsedMs * FAST_BYTES_PER_MS;
     if (elapsedMs < MEASURE_MS && !fast) return;
     const rate = (this.measuredBytes * 1000) / elapsedMs;
@@ -170,10 +177,13 @@ export class RequestWindow {
     this.measuredBytes = 0;
     if (fast || (this.growing && rate < this.lastRate * GROWTH)) this.growing = false;
     if (!this.growing) {
-      const wanted = Math.ceil((Math.max(rate, this.lastRate) * (fast ? FAST_QUEUE_S : QUEUE_S)) / BLOCK_BYTES);
+      const queueS = fast ? (FAST_QUEUE_MS + 2 * Math.min(this.leastMs, this.leastBeforeMs)) / 1000 : QUEUE_S;
+      const wanted = Math.ceil((Math.max(rate, this.lastRate) * queueS) / BLOCK_BYTES);
       this.target = Math.max(Math.min(MIN, this.peerLimit), Math.min(wanted, this.limit, this.peerLimit));
     }
     this.lastRate = rate;
+    this.leastBeforeMs = this.leastMs;
+    this.leastMs = Number.POSITIVE_INFINITY;
   }
 
   /** Nothing came for long: one request at a time, until a block comes. */

@@ -381,6 +381,11 @@ export class Swarm implements PieceStoreSink {
     return this.picker !== null && !this.storeBroken && !this.#stopped;
   }
 
+  /** So much waits for the disk that asking for more would only fill the memory. */
+  get backlogged(): boolean {
+    return this.store!.pendingSlots > this.slots.count >> 2;
+  }
+
   /** Whether the memory can hold a new partial of this piece to its end. */
   fits(piece: number): boolean {
     const count = this.layout!.blockCount(piece);
