@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A hybrid torrent made by libtorrent: libtorrent-create.py SOURCE TORRENT."""
+"""A hybrid torrent made by libtorrent: libtorrent-create.py SOURCE TORRENT. Prints its v1 info-hash."""
 import os
 import sys
 
@@ -12,3 +12,4 @@ torrent = lt.create_torrent(files, 65536)
 lt.set_piece_hashes(torrent, os.path.dirname(source))
 with open(target, "wb") as out:
     out.write(lt.bencode(torrent.generate()))
+print(lt.torrent_info(target).info_hashes().v1)
