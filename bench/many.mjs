@@ -43,6 +43,9 @@ async function fill() {
   }
   const s = session(join(folder, 'state'));
   await s.ready();
+  // the base: a session that has its threads running
+  await (await s.add(torrents.pop(), { folder: data })).done();
+  await idle(1500);
   globalThis.gc?.();
   const before = anonKiB();
   const heapBefore = process.memoryUsage().heapUsed;

@@ -308,7 +308,7 @@ export interface PieceStore {
   discard(piece: number): void;
   /** Reads `count` whole blocks (the last may be short), from write cache, read cache, or file. */
   read(job: number, piece: number, firstBlock: number, count: number): void;
-  /** Hashes the piece from disk once all that was put of it is written (for spilled pieces). */
+  /** Hashes the piece from disk, or with EachSha1 each of its blocks, once all that was put of it is written. */
   hash(job: number, kind: HashKind, piece: number): void;
   /** A piece that was here cannot be read: it is not claimed any more, and may be put again. */
   forget(piece: number): void;

@@ -125,7 +125,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   #trustedBytes = 0;
   #prepared = false;
   #metaSaved = false;
-  readonly #stopListeners = new Set<() => void>();
+  #stopListeners: Set<() => void> | null = null;
 
   constructor(core: SessionCore, options: EntryOptions) {
     this.core = core;
@@ -267,7 +267,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     this.#stopping = true;
     this.announcer.stop(this.core.turn.now);
     this.core.announces.forget(this);
-    for (const listener of [...this.#stopListeners]) listener();
+    for (const listener of [...(this.#stopListeners ?? [])]) listener();
     this.swarm.stop();
     this.core.active.delete(this);
     if (this.disk === null) this.save(true, done);
@@ -625,8 +625,10 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
 
   /** Calls back when it stops. Returns how to take that back. */
   onStop(listener: () => void): () => void {
-    this.#stopListeners.add(listener);
-    return () => this.#stopListeners.delete(listener);
+    const listeners = this.#stopListeners ?? new Set();
+    this.#stopListeners = listeners;
+    listeners.add(listener);
+    return () => listeners.delete(listener);
   }
 
   get key(): string {

@@ -46,7 +46,7 @@ export function recordBytes(entry: Entry, clean: boolean): Uint8Array {
   });
   if (entry.disk === null) return encodeRecord(magnetRecord(entry.swarmHash, entry.name, entry.folder, options));
   const torrent = entry.meta!.infoBytes.length <= INLINE_TORRENT_BYTES ? entry.torrentBytes() : null;
-  const partials = [...entry.swarm.partials.list];
+  const partials = [...entry.swarm.openPartials];
   partials.sort((a, b) => b.arrivedCount / b.blockCount - a.arrivedCount / a.blockCount || a.piece - b.piece);
   return encodeRecord(
     makeRecord(entry.disk, {

@@ -67,7 +67,8 @@ export class TorrentFileHandle {
 
 export class Torrent implements EntrySink {
   readonly #session: Session;
-  readonly #streams = new Set<EventStream<ShoalEvent>>();
+  /** Told of every event, and with null of the end. Null: nobody listens, as most of the time in a large session. */
+  #listeners: Set<(event: ShoalEvent | null) => void> | null = null;
   #entry: Entry | null = null;
   #files: readonly TorrentFileHandle[] | null = null;
 
@@ -149,7 +150,7 @@ export class Torrent implements EntrySink {
       if (swarm.flushed?.get(p)) map[p] = 3;
       else if (swarm.have?.get(p)) map[p] = 2;
     }
-    for (const partial of swarm.partials.list) map[partial.piece] = 1;
+    for (const partial of swarm.openPartials) map[partial.piece] = 1;
     return map;
   }
 
@@ -205,8 +206,9 @@ export class Torrent implements EntrySink {
 
   /** What happens to this torrent, from now on, until it is closed. */
   events(signal?: AbortSignal): AsyncIterable<ShoalEvent> {
-    const stream = new EventStream<ShoalEvent>((ended) => this.#streams.delete(ended), signal);
-    this.#streams.add(stream);
+    let unlisten: () => void = () => {};
+    const stream = new EventStream<ShoalEvent>(() => unlisten(), signal);
+    unlisten = this.#listen((event) => (event === null ? stream.end() : stream.push(event)));
     return stream;
   }
 
@@ -281,7 +283,7 @@ export class Torrent implements EntrySink {
   }
 
   onVerified(_entry: Entry, piece: number): void {
-    if (this.#streams.size > 0 || this.#listeners.size > 0 || this.#session.hasListeners) {
+    if (this.#listeners !== null || this.#session.hasListeners) {
       this.#say({ type: 'piece', infoHash: this.#key, pieces: [piece] });
     }
   }
@@ -300,27 +302,28 @@ export class Torrent implements EntrySink {
 
   /** The session is done with it. */
   ended(): void {
-    for (const stream of [...this.#streams]) stream.end();
-    for (const listener of [...this.#listeners]) listener();
+    for (const listener of [...(this.#listeners ?? [])]) listener(null);
   }
 
   // --------------------------------------------------------------------------------------------------------- private
-
-  readonly #listeners = new Set<() => void>();
 
   get #key(): string {
     return this.entry.key;
   }
 
   #say(event: ShoalEvent): void {
-    for (const stream of [...this.#streams]) stream.push(event);
     this.#session.say(event);
-    if (event.type !== 'piece') for (const listener of [...this.#listeners]) listener();
+    for (const listener of [...(this.#listeners ?? [])]) listener(event);
   }
 
-  #listen(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+  #listen(listener: (event: ShoalEvent | null) => void): () => void {
+    const listeners = this.#listeners ?? new Set();
+    this.#listeners = listeners;
+    listeners.add(listener);
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0 && this.#listeners === listeners) this.#listeners = null;
+    };
   }
 
   /** Resolves when `test` gives something; rejects when it throws, on abort, or when the torrent is closed. */
@@ -348,8 +351,8 @@ export class Torrent implements EntrySink {
       };
       if (signal?.aborted) return reject(new ShoalError('aborted', 'aborted'));
       if (look()) return;
-      const cancel = this.#listen(() => {
-        if (look()) stop();
+      const cancel = this.#listen((event) => {
+        if (event?.type !== 'piece' && look()) stop();
       });
       stop = () => {
         cancel();

@@ -25,6 +25,11 @@ export class Blame {
     return this.#smart.wantsDigests(piece);
   }
 
+  /** Pieces that are to be fetched again before others, because their good copy is proof. */
+  get evidence(): readonly number[] {
+    return this.#smart.evidence;
+  }
+
   /** A piece failed. `digests`: SHA-1 of each block, joined, or null. */
   failed(partial: Partial, digests: Uint8Array | null): void {
     this.#punish(this.#smart.failed(partial.piece, partial.senders, digests));

@@ -22,8 +22,9 @@ import type { Swarm } from './swarm.ts';
 /** Blocks hashed at a time of a streaming piece: 1 MiB, long enough that the round trip to a worker is nothing. */
 const CHUNK = 64;
 
-const Job = { Whole: 0, Chunk: 1, Blame: 2, ReadBack: 3, GoodCopy: 4 } as const;
+const Job = { Whole: 0, Chunk: 1, Blame: 2, ReadBack: 3, GoodCopy: 4, StoreBlame: 5 } as const;
 type Job = (typeof Job)[keyof typeof Job];
+const NO_SLOTS = new Int32Array(0);
 
 export class Intake implements HashSink {
   readonly #swarm: Swarm;
@@ -196,7 +197,7 @@ export class Intake implements HashSink {
       case Job.Blame:
         return this.#blamed(partial, digest);
       case Job.GoodCopy:
-        this.#swarm.blame.passed(partial, digest);
+        this.#swarm.blame.passed(partial, fault === null ? digest : null);
         for (const slot of job.slots) this.#swarm.slots.release(slot);
         return;
       case Job.Whole:
@@ -209,6 +210,9 @@ export class Intake implements HashSink {
         return this.#verdict(partial, fault, digest);
       case Job.ReadBack:
         if (open) this.#verdict(partial, fault, digest);
+        return;
+      case Job.StoreBlame:
+        if (open) this.#blamedInStore(partial, fault === null ? digest : null);
     }
   }
 
@@ -223,7 +227,7 @@ export class Intake implements HashSink {
     partial.judging = true;
     if (partial.spilled) {
       this.#putReceived(partial);
-      store!.hash(this.#job(partial, Job.ReadBack, new Int32Array(0)), meta!.hashKind, piece);
+      store!.hash(this.#job(partial, Job.ReadBack, NO_SLOTS), meta!.hashKind, piece);
       return;
     }
     this.judgingSlots += partial.blockCount;
@@ -296,30 +300,33 @@ export class Intake implements HashSink {
       return this.#swarm.storeFault(fault);
     }
     if (!equal(digest, meta!.digestOf(piece))) return this.#failed(partial, inStore);
-    const suspected = this.#swarm.blame.suspects(piece) && !inStore;
-    if (suspected) for (const slot of partial.slots) this.#swarm.slots.retain(slot);
-    const kept = suspected ? partial.slots.slice() : null;
+    const suspected = this.#swarm.blame.suspects(piece);
+    if (suspected && !inStore) for (const slot of partial.slots) this.#swarm.slots.retain(slot);
+    const kept = suspected && !inStore ? partial.slots.slice() : null;
     if (!inStore) store!.put(piece, 0, partial.slots, 0, partial.blockCount);
     store!.verified(piece);
     partials.close(partial);
     if (kept !== null) this.#hashEach(partial, Job.GoodCopy, kept);
+    else if (suspected) store!.hash(this.#job(partial, Job.GoodCopy, NO_SLOTS), HashKind.EachSha1, piece);
     else this.#swarm.blame.passed(partial, null);
     this.#swarm.pieceVerified(piece);
   }
 
   #failed(partial: Partial, inStore: boolean): void {
-    const { partials, store } = this.#swarm;
+    const { store } = this.#swarm;
     this.#swarm.hashFails++;
     this.#swarm.wasted += this.#swarm.layout!.pieceSize(partial.piece);
-    if (inStore) {
-      store!.discard(partial.piece);
-      partials.close(partial);
-      this.#swarm.blame.failed(partial, null);
-      this.#swarm.reopenPiece(partial.piece);
-      return;
-    }
     // each block's hash is kept, to be compared with the good copy that comes later
-    this.#hashEach(partial, Job.Blame, partial.slots);
+    if (!inStore) this.#hashEach(partial, Job.Blame, partial.slots);
+    else store!.hash(this.#job(partial, Job.StoreBlame, NO_SLOTS), HashKind.EachSha1, partial.piece);
+  }
+
+  #blamedInStore(partial: Partial, digests: Uint8Array | null): void {
+    const { partials, store } = this.#swarm;
+    store!.discard(partial.piece);
+    partials.close(partial);
+    this.#swarm.blame.failed(partial, digests);
+    this.#swarm.reopenPiece(partial.piece);
   }
 
   #blamed(partial: Partial, digests: Uint8Array): void {

@@ -209,11 +209,14 @@ export class Requests {
     let unfinished = 0;
     for (const partial of partials.list) if (partial.missingCount > 0) unfinished++;
     if (unfinished > this.#swarm.peers.length * PARTIALS_PER_PEER) return null;
-    let piece = peer.conversation.peerChoking
-      ? picker.pickFrom(peer.fastPieces, peer.has!)
-      : picker.pick(peer.has!, this.#swarm.sequential);
-    if (piece < 0) return null;
-    if (this.#continues(peer, piece)) piece = peer.lastOpened + 1;
+    let piece = peer.conversation.peerChoking ? -1 : picker.pickFrom(this.#swarm.blame.evidence, peer.has!);
+    if (piece < 0) {
+      piece = peer.conversation.peerChoking
+        ? picker.pickFrom(peer.fastPieces, peer.has!)
+        : picker.pick(peer.has!, this.#swarm.sequential);
+      if (piece < 0) return null;
+      if (this.#continues(peer, piece)) piece = peer.lastOpened + 1;
+    }
     if (!this.#swarm.fits(piece)) {
       this.starved = true;
       return null;

@@ -25,6 +25,7 @@ export const OUR_SENDER = -2;
 const DIGEST_BYTES = 20;
 const MAX_COPIES = 64;
 const MAX_BYTES = 4 * 1024 * 1024;
+const NO_PIECES: readonly number[] = [];
 
 class Copy {
   readonly piece: number;
@@ -67,6 +68,11 @@ export class SmartBan {
   wantsDigests(piece: number): boolean {
     for (const copy of this.#copies) if (copy.piece === piece && copy.digests !== null) return true;
     return false;
+  }
+
+  /** Pieces whose good copy would name somebody; empty nearly always. */
+  get evidence(): readonly number[] {
+    return this.#copies.length === 0 ? NO_PIECES : this.#copies.map((copy) => copy.piece);
   }
 
   /** A piece passed. Returns who is convicted by it; the array is reused. */

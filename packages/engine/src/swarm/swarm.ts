@@ -81,14 +81,6 @@ export class Swarm implements PieceStoreSink {
   readonly slots: SlotPool;
   readonly hasher: Hasher;
   readonly rng: Rng;
-  readonly partials: Partials = new Partials();
-  readonly requests: Requests;
-  readonly intake: Intake;
-  readonly uploads: Uploads;
-  readonly readers: Readers;
-  readonly metadata: MetadataFetch;
-  readonly blame: Blame;
-  readonly choker: Choker<Peer>;
   readonly peers: Peer[] = [];
   readonly down: Meter = new Meter();
   readonly up: Meter = new Meter();
@@ -115,6 +107,16 @@ export class Swarm implements PieceStoreSink {
   hashFails = 0;
   spilled = 0;
 
+  readonly #options: SwarmOptions;
+  // an idle seed has none of these
+  #partials: Partials | null = null;
+  #requests: Requests | null = null;
+  #intake: Intake | null = null;
+  #uploads: Uploads | null = null;
+  #readers: Readers | null = null;
+  #blame: Blame | null = null;
+  #choker: Choker<Peer> | null = null;
+  #metadata: MetadataFetch | null = null;
   readonly #sink: SwarmSink;
   readonly #turn: { readonly now: number };
   readonly #downLimit: Limiter;
@@ -139,13 +141,58 @@ export class Swarm implements PieceStoreSink {
     this.slotReserve = Math.floor(options.slots.count * RESERVE_SHARE);
     // one more for those who are choked and served all the same (allowed fast)
     this.uploadShare = Uploads.share(options.slots.count, options.uploadSlots + 1);
-    this.requests = new Requests(this);
-    this.intake = new Intake(this);
-    this.uploads = new Uploads(this);
-    this.readers = new Readers(this);
-    this.metadata = new MetadataFetch(options.infoHash, options.infoHashV2, options.sink);
-    this.blame = new Blame(this);
-    this.choker = new Choker(options.uploadSlots, options.rng);
+    this.#options = options;
+  }
+
+  // --------------------------------------------------------------------------------------- parts, made when first used
+
+  get partials(): Partials {
+    this.#partials ??= new Partials();
+    return this.#partials;
+  }
+
+  get requests(): Requests {
+    this.#requests ??= new Requests(this);
+    return this.#requests;
+  }
+
+  get intake(): Intake {
+    this.#intake ??= new Intake(this);
+    return this.#intake;
+  }
+
+  get uploads(): Uploads {
+    this.#uploads ??= new Uploads(this);
+    return this.#uploads;
+  }
+
+  get readers(): Readers {
+    this.#readers ??= new Readers(this);
+    return this.#readers;
+  }
+
+  get blame(): Blame {
+    this.#blame ??= new Blame(this);
+    return this.#blame;
+  }
+
+  get choker(): Choker<Peer> {
+    this.#choker ??= new Choker(this.#options.uploadSlots, this.rng);
+    return this.#choker;
+  }
+
+  get metadata(): MetadataFetch {
+    if (this.#metadata === null) {
+      const { infoHash, infoHashV2, sink } = this.#options;
+      this.#metadata = new MetadataFetch(infoHash, infoHashV2, sink);
+      if (this.meta !== null) this.#metadata.provide(this.meta.infoBytes);
+    }
+    return this.#metadata;
+  }
+
+  /** Pieces being downloaded; asking makes nothing. */
+  get openPartials(): readonly Partial[] {
+    return this.#partials === null ? NONE_OPEN : this.#partials.list;
   }
 
   // ------------------------------------------------------------------------------------------------------ commands
@@ -159,7 +206,7 @@ export class Swarm implements PieceStoreSink {
     this.#hasPads = meta.files.some((file) => file.pad);
     this.have = claimed;
     this.flushed = claimed.clone();
-    this.metadata.provide(meta.infoBytes);
+    this.#metadata?.provide(meta.infoBytes);
     this.setPriorities(priorities);
     for (const peer of [...this.peers]) this.#introduce(peer);
   }
@@ -178,7 +225,7 @@ export class Swarm implements PieceStoreSink {
     }
     if (lacking === 0) this.picker = null;
     else this.#makePicker();
-    for (const partial of [...this.partials.list]) {
+    for (const partial of [...this.openPartials]) {
       if (this.wants(partial.piece) || partial.judging) continue;
       this.intake.drop(partial);
       this.reopenPiece(partial.piece);
@@ -242,7 +289,7 @@ export class Swarm implements PieceStoreSink {
   stop(): void {
     this.#stopped = true;
     this.#empty();
-    this.readers.stop();
+    this.#readers?.stop();
   }
 
   // ---------------------------------------------------------------------------------------------------------- turns
@@ -265,8 +312,8 @@ export class Swarm implements PieceStoreSink {
       else if (peer.wantedCount > 0) this.requests.refill(peer, now);
     }
     this.#touched.length = 0;
-    if (this.requests.starved && this.slots.freeCount <= this.slotReserve && this.intake.spill()) {
-      this.requests.starved = false;
+    if (this.#requests?.starved && this.slots.freeCount <= this.slotReserve && this.intake.spill()) {
+      this.#requests.starved = false;
     }
   }
 
@@ -274,13 +321,13 @@ export class Swarm implements PieceStoreSink {
   nextAt(now: number): number {
     let at = Infinity;
     if (this.#rateStarved) at = Math.min(at, this.#downLimit.nextAt(now));
-    if (this.uploads.starved) at = Math.min(at, this.#upLimit.nextAt(now));
+    if (this.#uploads?.starved) at = Math.min(at, this.#upLimit.nextAt(now));
     return at;
   }
 
   /** Slots or rate came back: who was left waiting is looked at again. */
   resumeStarved(): void {
-    if (!this.requests.starved && !this.uploads.starved) return;
+    if (!this.#requests?.starved && !this.#uploads?.starved) return;
     this.requests.starved = false;
     this.#rateStarved = false;
     this.uploads.starved = false;
@@ -291,7 +338,7 @@ export class Swarm implements PieceStoreSink {
   tick(now: number): void {
     this.down.tick(now);
     this.up.tick(now);
-    if (this.layout === null) this.metadata.sweep(this.peers, now);
+    if (this.layout === null) this.#metadata?.sweep(this.peers, now);
     for (const peer of [...this.peers]) {
       peer.down.tick(now);
       peer.up.tick(now);
@@ -427,7 +474,7 @@ export class Swarm implements PieceStoreSink {
       peer.link.touch();
     }
     if (this.picker?.wantedLeft === 0) this.picker = null;
-    this.readers.pieceVerified(piece);
+    this.#readers?.pieceVerified(piece);
     this.#sink.onVerified(piece);
   }
 
@@ -508,7 +555,7 @@ export class Swarm implements PieceStoreSink {
 
   #empty(): void {
     for (const peer of [...this.peers]) peer.link.close(PeerFault.Evicted, null);
-    for (const partial of [...this.partials.list]) this.intake.drop(partial);
+    for (const partial of [...this.openPartials]) this.intake.drop(partial);
   }
 
   /** Both sides know the layout: greetings, and what was said before it was known. */
@@ -625,3 +672,4 @@ export class Swarm implements PieceStoreSink {
 }
 
 const NO_PIECES = new Bitfield(0);
+const NONE_OPEN: readonly Partial[] = [];

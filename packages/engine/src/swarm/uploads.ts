@@ -145,7 +145,9 @@ export class Uploads {
   /** Bytes that may be read for the peer now. A slot counts whole, however little of it was asked for. */
   #room(peer: Peer): number {
     const { conversation, uploads } = peer;
-    const share = conversation.amChoking ? Math.min(CHOKED_WATERMARK, this.#swarm.uploadShare) : this.#swarm.uploadShare;
+    const share = conversation.amChoking
+      ? Math.min(CHOKED_WATERMARK, this.#swarm.uploadShare)
+      : this.#swarm.uploadShare;
     return share - Math.max(conversation.queuedBytes, conversation.queuedSlots * BLOCK_BYTES) - uploads.readingBytes;
   }
 
