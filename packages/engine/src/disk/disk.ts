@@ -16,8 +16,16 @@
 import { assert } from '../base/assert.ts';
 import { Bitfield } from '../base/bitfield.ts';
 import type { IoFault } from '../base/errors.ts';
-import type { FileRef, Files, Hasher, HashKind, HashSpan, PieceStore, PieceStoreSink } from '../base/ports.ts';
-import type { SlotPool } from '../base/slot-pool.ts';
+import {
+  type FileRef,
+  type Files,
+  type Hasher,
+  HashKind,
+  type HashSpan,
+  type PieceStore,
+  type PieceStoreSink,
+} from '../base/ports.ts';
+import { BLOCK_BYTES, type SlotPool } from '../base/slot-pool.ts';
 import type { Layout } from '../codec/layout.ts';
 import type { Metainfo } from '../codec/metainfo.ts';
 import { Check, type CheckSink } from './check.ts';
@@ -487,7 +495,8 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
       const file = place.file === NO_FILE ? null : this.places.ref(place.file);
       spans.push({ file, offset: place.offset, length: place.length });
     }
-    this.io.hashFiles(hash, hash.kind, spans, this.meta.pieceLength, this.meta.leafCount(hash.piece));
+    if (hash.kind === HashKind.EachSha1) this.io.hashFiles(hash, HashKind.Sha1, spans, BLOCK_BYTES, 0);
+    else this.io.hashFiles(hash, hash.kind, spans, this.meta.pieceLength, this.meta.leafCount(hash.piece));
     return true;
   }
 
