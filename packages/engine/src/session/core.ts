@@ -186,11 +186,10 @@ export class SessionCore {
     this.announces.run(now);
     if (now >= this.#nextDialMs && !this.closed) this.#nextDialMs = this.dialer.run(now, this.active);
     // what waited for a time (a write to grow, a rate to allow it) is due although nothing came in
-    for (const entry of this.active) if (entry.nextAt(now) <= now) entry.due(now);
     while (this.#deadlines.minKey <= now) {
       const entry = this.#byNumber.get(this.#deadlines.minId)!;
       this.#deadlines.remove(entry.number);
-      entry.onTouched();
+      entry.due(now);
     }
     // deciding and flushing may touch more (an upload read from cache, a limit met): go on until all is quiet
     for (let round = 0; round < 4 && (this.touchedEntries.length > 0 || this.touchedLinks.length > 0); round++) {
@@ -293,7 +292,8 @@ export class SessionCore {
 
   #nextAt(): number {
     // one that is closed dials no more, whatever was asked for
-    let at = Math.min(this.announces.nextAt(), this.closed ? Number.POSITIVE_INFINITY : this.#nextDialMs);
+    const dialAt = this.closed ? Number.POSITIVE_INFINITY : this.#nextDialMs;
+    let at = Math.min(this.announces.nextAt(), dialAt, this.#deadlines.minKey);
     for (const alarm of this.#alarms) at = Math.min(at, alarm.atMs);
     if (this.links.size > 0 || this.active.size > 0) at = Math.min(at, this.#nextTickMs);
     return at;

@@ -12,6 +12,7 @@
 import type { Bitfield } from '../base/bitfield.ts';
 import { equal, toHex } from '../base/bytes.ts';
 import { type IoFault, PeerFault } from '../base/errors.ts';
+import { formatIp } from '../base/ip.ts';
 import { Layout } from '../codec/layout.ts';
 import { type Metainfo, parseInfo } from '../codec/metainfo.ts';
 import { clientName, makePeerId } from '../codec/peer-id.ts';
@@ -183,6 +184,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   pause(): void {
     if (this.#paused || this.state === 'stopped') return;
     this.#paused = true;
+    this.#retryAtMs = Infinity;
     this.announcer.stop(this.core.turn.now);
     this.core.announces.schedule(this);
     for (const peer of [...this.swarm.peers]) peer.link.close(PeerFault.Evicted, null);
@@ -193,9 +195,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   resume(): void {
     if (!this.#paused && this.state !== 'error') return;
     this.#paused = false;
-    this.error = null;
-    this.swarm.retry();
-    this.#enter();
+    this.#retry();
     this.touchRecord();
   }
 
@@ -293,12 +293,12 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     this.disk?.tick(now);
     if (now >= this.#retryAtMs) {
       this.#retryAtMs = Infinity;
-      this.resume();
+      this.#retry();
     }
     if (this.#dirty && now - this.#savedAtMs >= SAVE_MS) this.save();
     if (this.disk !== null && this.swarm.picker !== null && now - this.#syncedAtMs >= SYNC_MS) {
       this.#syncedAtMs = now;
-      if (this.disk.needsSync) this.disk.sync(() => this.touchRecord());
+      if (this.disk.needsSync) this.disk.sync((fault) => this.#synced(fault));
     }
     this.#settleActivity();
   }
@@ -408,8 +408,23 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   }
 
   onDiskFault(fault: IoFault): void {
-    this.#retryAtMs = this.core.turn.now + RETRY_MS;
+    if (this.#retryAtMs === Infinity && !this.#paused) this.#retryAtMs = this.core.turn.now + RETRY_MS;
+    this.core.active.add(this);
     this.#fail(fault);
+    if (this.state !== 'checking') this.disk!.checkSuspects();
+  }
+
+  onDiskWorks(): void {
+    this.#retryAtMs = Infinity;
+    this.error = null;
+    this.#enter();
+  }
+
+  onReadFault(piece: number, fault: IoFault): void {
+    // a sector that cannot be read is lost; of a file that was changed all is in doubt; else it may come back as it was
+    if (!this.disk!.suspect(piece, fault) && fault.code === 'EIO') this.swarm.lose(piece);
+    this.onDiskFault(fault);
+    if (fault.code === 'ENODEV') for (const peer of [...this.swarm.peers]) peer.link.close(PeerFault.Evicted, null);
   }
 
   onPeerReady(): void {}
@@ -436,7 +451,10 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     this.core.dialSoon();
   }
 
-  onExternalIp(): void {}
+  onExternalIp(ip: Uint8Array): void {
+    // one vote is enough for an order of dialing (BEP 40)
+    this.book.setExternal(formatIp(ip), this.core.port);
+  }
 
   onTrackerSwitched(): void {
     if (!this.meta?.private) return;
@@ -514,7 +532,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     if (this.swarm.layout === null) {
       this.resumedBytes = this.options.record === null ? this.#trustedBytes : this.#bytesOf(claimed);
       this.swarm.start(this.meta!, this.layout!, this.disk!, claimed, this.#piecePriorities());
-    } else this.swarm.restart(claimed);
+    } else this.swarm.restart(claimed, this.disk!.unwritten());
     this.#complete = this.swarm.unflushedWanted === 0;
     this.touchRecord();
     this.#enter();
@@ -707,13 +725,13 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   #enter(): void {
     if (this.#stopping || this.swarm.layout === null) return;
     if (this.#paused) return this.#go('paused');
-    if (this.swarm.storeBroken) return;
+    if (this.error !== null) return this.#go('error');
     const complete = this.swarm.unflushedWanted === 0;
     if (!complete) {
       this.#prepare();
       this.#go('downloading');
     } else {
-      if (!this.#complete) this.announcer.completed(this.core.turn.now);
+      if (!this.#complete && this.swarm.have!.isFull) this.announcer.completed(this.core.turn.now);
       this.#complete = true;
       this.#prepare();
       if (this.state !== 'seeding') {
@@ -729,7 +747,9 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     if (this.#prepared) return;
     this.#prepared = true;
     const done = (fault: IoFault | null) => {
-      if (fault !== null) this.onDiskFault(fault);
+      if (fault === null) return;
+      this.#prepared = false;
+      this.onDiskFault(fault);
     };
     this.disk!.makeEmptyFiles(done);
     if (this.options.preallocate === 'full') this.disk!.preallocate(true, done);
@@ -752,9 +772,39 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   }
 
   #fail(fault: IoFault): void {
+    const known = this.state === 'error' && this.error?.code === fault.code;
     this.error = fault;
-    this.#go('error');
-    this.options.sink.onError(this, fault);
+    if (this.state === 'checking' || this.#stopping) return;
+    if (!this.#paused) this.#go('error');
+    if (!known) this.options.sink.onError(this, fault);
+  }
+
+  #synced(fault: IoFault | null): void {
+    this.core.begin();
+    if (fault !== null) this.onDiskFault(fault);
+    this.touchRecord();
+  }
+
+  /** Tries a failed disk again: first whether it is there, then by what waits to be written. */
+  #retry(): void {
+    if (this.error === null || this.disk === null || this.swarm.layout === null) {
+      this.error = null;
+      return this.#enter();
+    }
+    const again = () => {
+      if (!this.#paused) this.#retryAtMs = this.core.turn.now + RETRY_MS;
+    };
+    again();
+    if (this.disk.checking) return;
+    this.disk.probe((fault) => {
+      this.core.begin();
+      if (this.#stopping || this.disk!.checking) return;
+      if (fault === null) this.swarm.retry();
+      else {
+        again();
+        this.#fail(fault);
+      }
+    });
   }
 
   /** An entry with nothing going on is not looked at until something comes in. */
