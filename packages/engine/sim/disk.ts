@@ -3,6 +3,7 @@
  * right content of torrents for seeds and for the checkers.
  */
 
+import { Buffer } from 'node:buffer';
 import type { IoFault } from '../src/base/errors.ts';
 import type { FileRef } from '../src/base/ports.ts';
 import type { Rng } from '../src/base/random.ts';
@@ -171,7 +172,6 @@ export class SimDisk {
     const stands = this.readTorrent(torrent, root, offset, length);
     if (stands === null) return false;
     const right = torrent.read(offset, length);
-    for (let i = 0; i < length; i++) if (stands[i] !== right[i]) return false;
-    return true;
+    return Buffer.compare(stands, right) === 0;
   }
 }

@@ -54,17 +54,30 @@ test('the wire check sees false claims, wrong content and PEX where it must not 
     check.watch(node);
     check.booted(node, torrent, '/d');
     node.verified.get(torrent.id)!.set(1);
-    const far = new FakeHost(world);
-    far.listen();
+    // a machine that is watched too, so that its answers would be counted
+    const watched = world.addNode();
+    check.watch(watched);
+    const far = new FakePeer(world);
+    watched.boot().net.listen(
+      { ip: '0.0.0.0', port: 6881 },
+      {
+        onListening: () => {},
+        onAccept: (conn) => {
+          conn.sink = far;
+          far.carry(conn);
+        },
+        onListenFault: () => {},
+      },
+    );
     const peer = new FakePeer(world);
-    peer.carry(world.net.connect(node.host, far.endpoint, peer));
+    peer.carry(world.net.connect(node.host, { ip: watched.host.ip, port: 6881 }, peer));
     peer.expectUp();
     peer.sendHandshake(torrent);
     peer.send(Msg.Have, 1);
     lie(peer);
     peer.send(Msg.Unchoke);
     world.run(1000);
-    expect(far.peers[0]!.messages.at(-1)!.id).toBe(Msg.Unchoke);
+    expect(far.messages.at(-1)!.id).toBe(Msg.Unchoke);
     if (found === null) expect(check.violations).toEqual([]);
     else expect(check.violations.join()).toContain(found);
     expect(check.messageCount).toBeGreaterThan(2);

@@ -71,7 +71,14 @@ export function seedScript(torrent: SimTorrent, options: SeedOptions = {}): Scri
   };
 }
 
-export function hostileScript(torrent: SimTorrent, kind: HostileKind): Script {
+/** Of one connection. A storm has hundreds of them, and is to end some day. */
+const FLOOD_PER_SECOND = 100;
+
+export function hostileScript(
+  torrent: SimTorrent,
+  kind: HostileKind,
+  floodPerSecond: number = FLOOD_PER_SECOND,
+): Script {
   switch (kind) {
     case 'rejecter':
       return seedScript(torrent, { answers: 'rejects' });
@@ -82,11 +89,15 @@ export function hostileScript(torrent: SimTorrent, kind: HostileKind): Script {
     case 'corrupter':
       return seedScript(torrent, { corrupt: (piece, block) => block === piece % torrent.blockCount(piece) });
     case 'fast-flooder':
-      return flooder(torrent, (peer, n) => peer.send(Msg.AllowedFast, n % torrent.pieceCount), 2000);
+      return flooder(torrent, (peer, n) => peer.send(Msg.AllowedFast, n % torrent.pieceCount), floodPerSecond);
     case 'have-flooder':
-      return flooder(torrent, (peer, n) => peer.send(Msg.Have, n % torrent.pieceCount), 2000);
+      return flooder(torrent, (peer, n) => peer.send(Msg.Have, n % torrent.pieceCount), floodPerSecond);
     case 'request-flooder':
-      return flooder(torrent, (peer, n) => peer.send(Msg.Request, n % torrent.pieceCount, 0, BLOCK_BYTES), 2000);
+      return flooder(
+        torrent,
+        (peer, n) => peer.send(Msg.Request, n % torrent.pieceCount, 0, BLOCK_BYTES),
+        floodPerSecond,
+      );
     case 'unsolicited':
       return flooder(torrent, (peer, n) => peer.sendBlock(torrent, n % torrent.pieceCount, 0, 1000, true), 5);
     case 'zero-window':

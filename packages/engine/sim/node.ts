@@ -73,14 +73,14 @@ export class SimNode {
   /** A digest was computed here: notes which piece it proves, if any. */
   sawDigest(hex: string): void {
     for (const torrent of this.world.torrents) {
-      const piece = torrent.pieceOf(hex);
-      if (piece < 0) continue;
+      const pieces = torrent.piecesOf(hex);
+      if (pieces.length === 0) continue;
       let seen = this.verified.get(torrent.id);
       if (seen === undefined) {
         seen = new Bitfield(torrent.pieceCount);
         this.verified.set(torrent.id, seen);
       }
-      seen.set(piece);
+      for (const piece of pieces) seen.set(piece);
     }
   }
 }

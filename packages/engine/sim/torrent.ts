@@ -31,6 +31,8 @@ export interface SimTorrentFile {
   readonly pad: boolean;
 }
 
+const NO_PIECES: readonly number[] = [];
+
 export class SimTorrent {
   readonly id: number;
   readonly name: string;
@@ -45,7 +47,7 @@ export class SimTorrent {
   readonly infoHashHex: string;
   /** The .torrent file. */
   readonly bytes: Uint8Array;
-  readonly #pieceOfDigest: Map<string, number> = new Map();
+  readonly #piecesOfDigest: Map<string, number[]> = new Map();
   readonly #words: Int32Array = new Int32Array(TAG_WORDS);
   readonly #hasPads: boolean;
 
@@ -89,9 +91,14 @@ export class SimTorrent {
     return Math.min(BLOCK_BYTES, this.pieceSize(piece) - block * BLOCK_BYTES);
   }
 
-  /** The piece that has this digest, or -1. */
+  /** The first piece that has this digest, or -1. */
   pieceOf(digestHex: string): number {
-    return this.#pieceOfDigest.get(digestHex) ?? -1;
+    return this.piecesOf(digestHex)[0] ?? -1;
+  }
+
+  /** Nearly always one; pieces of one byte and a pad may be alike. */
+  piecesOf(digestHex: string): readonly number[] {
+    return this.#piecesOfDigest.get(digestHex) ?? NO_PIECES;
   }
 
   /** Content of one block into `target` at `at`; a mark other than 0 makes it corrupt. */
@@ -142,7 +149,10 @@ export class SimTorrent {
       }
       const digest = running.take();
       digests.push(digest);
-      this.#pieceOfDigest.set(toHex(digest), piece);
+      const hex = toHex(digest);
+      const alike = this.#piecesOfDigest.get(hex);
+      if (alike === undefined) this.#piecesOfDigest.set(hex, [piece]);
+      else alike.push(piece);
     }
     const info: Record<string, Plain> = {
       name: this.name,

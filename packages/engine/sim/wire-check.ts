@@ -142,6 +142,8 @@ export class WireCheck implements WireTap {
         }
         break;
       case Msg.Request:
+        // answers of those who are not watched are not seen
+        if (!this.#nodes.has(conn.other!.host.id)) break;
         if (++stream.requests > MAX_REQUESTS) this.#violation(conn, `${stream.requests} requests in flight`);
         break;
       case Msg.Piece:

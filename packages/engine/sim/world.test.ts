@@ -59,6 +59,14 @@ test('a process that never rests is found', () => {
   expect(() => world.run(1)).toThrow('does not come to rest');
 });
 
+test('a process that asks to be woken in the past, in vain, is found', () => {
+  const world = new World({ seed: 4 });
+  const ports = world.addNode().boot();
+  ports.loop.run = (): void => ports.loop.wakeAt(ports.clock.now());
+  ports.loop.soon();
+  expect(() => world.run(1)).toThrow('time stands still');
+});
+
 test('generators of different parts and seeds differ, of the same agree', () => {
   const draw = (seed: number, label: string): number => new World({ seed }).fork(label).u32();
   expect(draw(7, 'a')).toBe(draw(7, 'a'));

@@ -31,6 +31,8 @@ export interface Turner {
 
 /** A process that asks for more turns than this at one instant never comes to rest. */
 const MAX_TURNS_AT_ONCE = 100_000;
+/** Events at one instant: far above what 1,000 machines that start together cause. */
+const MAX_EVENTS_AT_ONCE = 300_000;
 /** 2026-01-01, for the wall clock. */
 const WALL_START = 1_767_225_600_000;
 
@@ -53,6 +55,7 @@ export class World {
   #mixB = 0x9abcdef1 | 0;
   readonly #due: Turner[] = [];
   #settling = false;
+  #eventsNow = 0;
   readonly #calls: Map<number, () => void> = new Map();
   readonly #caller: EventTarget;
   #nextCall = 0;
@@ -134,6 +137,8 @@ export class World {
     this.settle();
     if (!this.queue.pop()) return false;
     assert(this.queue.at >= this.now, 'time runs backwards');
+    if (this.queue.at > this.now) this.#eventsNow = 0;
+    assert(++this.#eventsNow < MAX_EVENTS_AT_ONCE, 'time stands still: something asks to be woken again and again');
     this.now = this.queue.at;
     this.eventCount++;
     this.queue.target!.onEvent(this.queue.kind, this.queue.arg);
