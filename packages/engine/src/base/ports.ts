@@ -312,6 +312,11 @@ export interface PieceStore {
   hash(job: number, kind: HashKind, piece: number): void;
   /** A piece that was here cannot be read: it is not claimed any more, and may be put again. */
   forget(piece: number): void;
+  /**
+   * After a fault: drops verified pieces that wait to be written, all but one, until at most `keepSlots` slots wait. They
+   * may be put again. Returns which.
+   */
+  shed(keepSlots: number): readonly number[];
   /** Slots that wait to be written. */
   readonly pendingSlots: number;
   /** Tries the failed writes again. */

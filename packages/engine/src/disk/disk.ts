@@ -37,6 +37,7 @@ import { Reads } from './reads.ts';
 import { makeEmptyFiles, moveFiles, moveParts, preallocate, removeFiles } from './relocate.ts';
 import { restore } from './restore.ts';
 import type { ResumeRecord } from './resume.ts';
+import { Sweep } from './sweep.ts';
 import { WriteCache, type WriteSink } from './write-cache.ts';
 
 export interface DiskSink extends PieceStoreSink {
@@ -70,6 +71,16 @@ export interface DiskOptions {
 type Done = (fault: IoFault | null) => void;
 
 const NO_DIGEST = new Uint8Array(0);
+/** Faults that say: what was written there is not there any more. */
+const GONE_CODES: ReadonlySet<string> = new Set([
+  'ENOENT',
+  'ENOTDIR',
+  'EISDIR',
+  'ELOOP',
+  'ENXIO',
+  'ENOTREG',
+  'EIO_SHORT',
+]);
 const GONE: IoFault = { code: 'EUNCLAIMED', message: 'the piece is not here any more' };
 
 export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
@@ -91,10 +102,14 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
   #check: Check | null = null;
   /** Flushed since the last sync began. */
   #unsynced: number[] = [];
+  /** A sync that lost data for all we know: no stop of this run is clean. */
+  #syncFault: IoFault | null = null;
   /** Say `onFlushed` at the end of the turn. */
   #written: number[] = [];
   /** Pieces to be hashed once they are written. */
   #hashes: StoreHash[] = [];
+  /** Files (numbers of Places) that a read or write found removed, cut or replaced underneath. */
+  readonly #suspects: Set<number> = new Set();
   /** Operations that wait to run alone; the first one may be running. */
   #fenced: ((end: () => void) => void)[] = [];
   #fenceRunning = false;
@@ -191,7 +206,56 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
     for (const file of files) if (this.table.isWanted(file)) this.#movePart(file);
   }
 
+  shed(keepSlots: number): readonly number[] {
+    return this.#writes === null ? [] : this.#writes.shed(keepSlots);
+  }
+
   // ----------------------------------------------------------------------------------------------------------- commands
+
+  /** A read of this piece failed: whether the file was, it seems, removed or changed underneath. `checkSuspects` then. */
+  suspect(piece: number, fault: IoFault): boolean {
+    if (!GONE_CODES.has(fault.code)) return false;
+    for (const place of this.places.find(piece, 0, this.layout.pieceSize(piece))) {
+      if (place.file !== NO_FILE) this.#suspects.add(place.file);
+    }
+    return true;
+  }
+
+  /** Checks what is claimed of files that were changed underneath, if there are any. Returns whether a check began. */
+  checkSuspects(): boolean {
+    if (this.#suspects.size === 0 || this.#check !== null || this.#state !== 'open') return false;
+    const pieces = new Set<number>();
+    const claimed = (from: number, to: number): void => {
+      for (let p = this.flushed.nextSet(from); p >= 0 && p <= to; p = this.flushed.nextSet(p + 1)) pieces.add(p);
+    };
+    for (const file of this.#suspects) {
+      if (file >= 0) claimed(this.layout.firstPiece(file), this.layout.lastPiece(file));
+      else
+        for (const f of this.places.partedFiles())
+          for (const { piece } of this.places.extents(f)) claimed(piece, piece);
+    }
+    this.#suspects.clear();
+    // not to be read while it is in doubt: looking at a file lets whatever stands there now be opened
+    for (const piece of pieces) this.forget(piece);
+    this.check([...pieces].sort((a, b) => a - b));
+    return true;
+  }
+
+  get checking(): boolean {
+    return this.#check !== null;
+  }
+
+  /** Whether the file system can be looked at at all. Calls back later. */
+  probe(done: Done): void {
+    const file = this.meta.files.findIndex(({ pad, length }) => !pad && length > 0);
+    if (file < 0) return this.io.sync(new Call(done), []);
+    new Sweep([file], { start: (job, f) => this.io.stat(job, this.places.ref(f)), each: () => {}, done }).run();
+  }
+
+  /** Pieces that are verified and not yet written, besides those that are flushed. */
+  unwritten(): readonly number[] {
+    return this.inDoubt(this.layout.pieceCount);
+  }
 
   /** Writes what is verified without waiting for neighbours; for when the torrent is complete. */
   flush(): void {
@@ -216,7 +280,9 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
       if (fault === null) {
         for (const piece of pieces) if (this.flushed.get(piece)) this.synced.set(piece);
       } else {
-        for (const piece of pieces) this.#unsynced.push(piece);
+        // after EIO the system may have dropped the pages, and says so only once: these never count as synced
+        if (fault.code === 'EIO') this.#syncFault = fault;
+        else for (const piece of pieces) this.#unsynced.push(piece);
         for (const file of files) this.table.setDirty(file);
       }
       done(fault);
@@ -381,7 +447,8 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
     this.table.written(file);
   }
 
-  onWriteFault(fault: IoFault): void {
+  onWriteFault(fault: IoFault, file: number): void {
+    if (GONE_CODES.has(fault.code)) this.#suspects.add(file);
     this.#sink.onStoreFault(fault);
   }
 
@@ -479,7 +546,7 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
       this.io.files.release(this.places.madeRefs());
       this.#state = 'stopped';
       end();
-      done(fault ?? last);
+      done(fault ?? last ?? this.#syncFault);
     };
     this.sync((syncFault) => {
       if (syncFault !== null) close(syncFault);

@@ -40,7 +40,7 @@ export interface WriteSink {
   onPutWritten(piece: number): void;
   /** The file (a number of `Places`) has bytes that are not synced. */
   onFileWritten(file: number): void;
-  onWriteFault(fault: IoFault): void;
+  onWriteFault(fault: IoFault, file: number): void;
   /** A write gave slots back. */
   onReleased(): void;
   /** `tick` wants to be called at the end of this turn. */
@@ -146,6 +146,19 @@ export class WriteCache {
     if (cached.partCount === 0) this.#pieces.delete(piece);
   }
 
+  /** Drops verified pieces, the newest first and all but one, until at most `keepSlots` wait. Returns which. */
+  shed(keepSlots: number): number[] {
+    const waiting: number[] = [];
+    for (const cached of this.#pieces.values()) if (cached.verified) waiting.push(cached.piece);
+    const dropped: number[] = [];
+    while (this.slotCount > keepSlots && waiting.length > 1) {
+      const piece = waiting.pop()!;
+      this.discard(piece);
+      dropped.push(piece);
+    }
+    return dropped;
+  }
+
   /** Drops everything that is not being written. */
   clear(): void {
     for (const cached of this.#pieces.values()) this.#drop(cached);
@@ -245,7 +258,7 @@ export class WriteCache {
     if (first) this.fault = fault;
     for (let i = 0; i < job.pieces.length; i++) this.#partWritten(job, i, fault !== null);
     this.#sink.onReleased();
-    if (first) this.#sink.onWriteFault(fault);
+    if (first) this.#sink.onWriteFault(fault, job.file);
     for (let i = 0; i < job.pieces.length; i++) {
       if (i === 0 || job.pieces[i] !== job.pieces[i - 1]) this.#settle(job.pieces[i]!);
     }

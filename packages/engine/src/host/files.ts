@@ -63,6 +63,8 @@ class KnownFile {
   /** All that was written through here is on the medium. */
   synced = false;
   writes = 0;
+  /** Where the furthest write through here ended: a file that is shorter was cut underneath. */
+  end = 0;
   readonly waiting: Op[] = [];
   /** The write under way, and those behind it: the system lets one write into a file at a time and others spin. */
   writing: Op | null = null;
@@ -340,12 +342,16 @@ export class HostFiles implements Files {
     }
     file.lookedMs = now;
     fstat(file.fd, (error, stat) => {
-      if (error === null && stat.nlink > 0) {
+      if (error === null && stat.nlink > 0 && stat.size >= file.end) {
         this.#go(op);
         return;
       }
       file.doomed = true;
       const path = [file.ref.root, ...file.ref.path].join('/');
+      if (error === null && stat.nlink > 0) {
+        this.#finish(op, fault('EIO_SHORT', `${path} is shorter than it was`));
+        return;
+      }
       this.#finish(
         op,
         error ? faultOf(error, `use ${path}`) : fault('ENOENT', `${path} was removed or replaced while in use`),
@@ -392,6 +398,7 @@ export class HostFiles implements Files {
       return;
     }
     op.bytes += bytes;
+    if (op.kind === Kind.Write) op.file.end = Math.max(op.file.end, op.offset + op.bytes);
     for (let left = bytes; left > 0; ) {
       const room = op.views[op.view]!.length - op.at;
       if (left < room) {
@@ -481,6 +488,7 @@ export class HostFiles implements Files {
   #forget(file: KnownFile): void {
     file.inode = 0;
     file.device = 0;
+    file.end = 0;
     if (file.fd === -1) return;
     if (file.busy > 0) file.doomed = true;
     else this.#closeFd(file);

@@ -122,7 +122,7 @@ export class SafeTree {
     if (known !== undefined) return known;
     const device = this.#rootDevices.get(root);
     if (make && device === undefined) mkdirSync(root, { recursive: true });
-    const folder = openFolder(root, false);
+    const folder = openRoot(root, device !== undefined);
     const now = folder.fd === -1 ? lstatSync(root).dev : fstatSync(folder.fd).dev;
     if (device !== undefined && now !== device) {
       if (folder.fd !== -1) closeSync(folder.fd);
@@ -135,6 +135,15 @@ export class SafeTree {
   #keep(at: string, folder: Folder): Folder {
     this.#folders.set(at, folder);
     return folder;
+  }
+}
+
+function openRoot(root: string, seen: boolean): Folder {
+  try {
+    return openFolder(root, false);
+  } catch (error) {
+    if (!seen || errorCode(error) !== 'ENOENT') throw error;
+    throw codedError('ENODEV', `${root} is not there any more: is something not mounted?`);
   }
 }
 

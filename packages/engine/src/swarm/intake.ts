@@ -297,7 +297,7 @@ export class Intake implements HashSink {
       store!.discard(piece);
       partials.close(partial);
       this.#swarm.reopenPiece(piece);
-      return this.#swarm.storeFault(fault);
+      return this.#swarm.onStoreFault(fault);
     }
     if (!equal(digest, meta!.digestOf(piece))) return this.#failed(partial, inStore);
     const suspected = this.#swarm.blame.suspects(piece);

@@ -41,8 +41,12 @@ export interface SwarmSink {
   onPieceFlushed(piece: number): void;
   /** Everything wanted is flushed. Again after more was selected. */
   onDone(): void;
-  /** The disk failed; nothing is requested until `retry`. */
+  /** The disk failed; nothing is requested until `onDiskWorks`, which needs a `retry`. */
   onDiskFault(fault: IoFault): void;
+  /** Writing goes on. */
+  onDiskWorks(): void;
+  /** A piece we claim could not be read. */
+  onReadFault(piece: number, fault: IoFault): void;
   onPeerReady(peer: Peer, handshake: ExtendedHandshake): void;
   /** The address sent corrupt data beyond doubt. */
   onBan(ip: string): void;
@@ -271,18 +275,18 @@ export class Swarm implements PieceStoreSink {
     for (const other of this.peers) this.wake(other);
   }
 
-  /** The disk may work again. */
+  /** The disk may work again: what waits is written, and when that goes well `onDiskWorks` follows, perhaps at once. */
   retry(): void {
-    this.storeBroken = false;
     this.store?.retry();
-    for (const peer of this.peers) this.wake(peer);
+    if (this.store === null || this.store.pendingSlots === 0) this.#storeWorks();
   }
 
   /** What is on disk turned out to be this (a recheck): everybody is met anew. */
-  restart(claimed: Bitfield): void {
+  restart(claimed: Bitfield, unwritten: readonly number[]): void {
     this.#empty();
     this.have = claimed;
     this.flushed = claimed.clone();
+    for (const piece of unwritten) this.have.set(piece);
     this.setPriorities(this.#priorities);
   }
 
@@ -338,6 +342,7 @@ export class Swarm implements PieceStoreSink {
   tick(now: number): void {
     this.down.tick(now);
     this.up.tick(now);
+    if (this.storeBroken) this.#shed();
     if (this.layout === null) this.#metadata?.sweep(this.peers, now);
     for (const peer of [...this.peers]) {
       peer.down.tick(now);
@@ -482,6 +487,7 @@ export class Swarm implements PieceStoreSink {
     if (!this.flushed!.set(piece)) return;
     if (this.wants(piece)) this.unflushedWanted--;
     this.#sink.onPieceFlushed(piece);
+    if (this.storeBroken) this.#storeWorks();
     this.resumeStarved();
     this.#checkDone();
   }
@@ -495,25 +501,32 @@ export class Swarm implements PieceStoreSink {
     this.intake.onStoreHash(job, fault, digest);
   }
 
-  onStoreFault(fault: IoFault): void {
-    this.storeFault(fault);
-  }
-
   onRoom(): void {
     this.resumeStarved();
   }
 
-  storeFault(fault: IoFault): void {
+  onStoreFault(fault: IoFault): void {
     this.storeBroken = true;
     for (const peer of this.peers) this.requests.giveUp(peer, 0);
+    // a torrent that cannot write keeps no memory from those that can
+    for (const partial of [...this.openPartials]) {
+      if (partial.judging) continue;
+      this.intake.drop(partial);
+      this.reopenPiece(partial.piece);
+    }
+    this.#shed();
     this.#sink.onDiskFault(fault);
   }
 
-  /** A piece we claimed cannot be read: it is not had any more (BEP 54). */
+  /** A piece we claimed cannot be read. */
   readFault(piece: number, fault: IoFault): void {
     // too many reads at once, or the piece went a moment ago: no fault of the disk
     if (fault.code === 'EBUSY' || fault.code === 'EUNCLAIMED') return;
-    this.#sink.onDiskFault(fault);
+    this.#sink.onReadFault(piece, fault);
+  }
+
+  /** A piece that was announced is not had any more (BEP 54). */
+  lose(piece: number): void {
     if (!this.have!.clear(piece)) return;
     this.store!.forget(piece);
     if (this.flushed!.clear(piece) && this.wants(piece)) {
@@ -552,6 +565,17 @@ export class Swarm implements PieceStoreSink {
   }
 
   // -------------------------------------------------------------------------------------------------------- private
+
+  #storeWorks(): void {
+    this.storeBroken = false;
+    for (const peer of this.peers) this.wake(peer);
+    this.#sink.onDiskWorks();
+  }
+
+  /** Keeps little of what cannot be written; it is fetched again. */
+  #shed(): void {
+    for (const piece of this.store!.shed(this.slots.count >> 4)) this.lose(piece);
+  }
 
   #empty(): void {
     for (const peer of [...this.peers]) peer.link.close(PeerFault.Evicted, null);
