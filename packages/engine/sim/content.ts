@@ -99,6 +99,19 @@ export class PieceDigest {
     this.#bytes += length;
   }
 
+  /** SHA-1 of each block alone, as if each were a piece; joined. The blocks stay for `take`. */
+  each(): Uint8Array {
+    const digests = new Uint8Array(this.#count * 20);
+    const alone = new Uint8Array(TAG_BYTES + 8);
+    for (let b = 0; b < this.#count; b++) {
+      alone.set(this.#summaries.subarray(b * TAG_BYTES, (b + 1) * TAG_BYTES));
+      const length = Math.min(BLOCK_BYTES, this.#bytes - b * BLOCK_BYTES);
+      for (let i = 0; i < 4; i++) alone[TAG_BYTES + i] = length >>> (i * 8);
+      digests.set(sha1(alone), b * 20);
+    }
+    return digests;
+  }
+
   /** The summaries so far, joined; borrowed. */
   summaries(): Uint8Array {
     return this.#summaries.subarray(0, this.#count * TAG_BYTES);

@@ -8,11 +8,10 @@
 import { assert } from '../src/base/assert.ts';
 import { concat, toHex } from '../src/base/bytes.ts';
 import type { IoFault } from '../src/base/errors.ts';
-import { sha1 } from '../src/base/hash.ts';
 import { type Hasher, HashKind, type HashSink, type HashSpan } from '../src/base/ports.ts';
 import { BLOCK_BYTES, type SlotPool } from '../src/base/slot-pool.ts';
 import { merkleRoot } from '../src/codec/merkle.ts';
-import { PieceDigest, TAG_BYTES } from './content.ts';
+import { PieceDigest } from './content.ts';
 import type { EventTarget } from './event-queue.ts';
 import type { SimFiles } from './files.ts';
 import type { World } from './world.ts';
@@ -151,13 +150,13 @@ export class SimHasher implements Hasher, EventTarget {
   }
 
   #finish(kind: HashKind, running: PieceDigest, leafCount: number): Uint8Array {
+    if (kind === HashKind.EachSha1) {
+      const each = running.each();
+      running.take();
+      return each;
+    }
     const leaves = running.summaries().slice();
     const whole = running.take();
-    if (kind === HashKind.EachSha1) {
-      const each: Uint8Array[] = [];
-      for (let at = 0; at < leaves.length; at += TAG_BYTES) each.push(sha1(leaves.subarray(at, at + TAG_BYTES)));
-      return concat(each);
-    }
     if (this.onDigest !== null) this.onDigest(toHex(whole));
     if (kind === HashKind.Sha1) return whole;
     const root = merkleRoot(leaves, leafCount);
