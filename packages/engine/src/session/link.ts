@@ -19,6 +19,9 @@ import type { Entry } from './entry.ts';
 export const HANDSHAKE_MS = 9000;
 /** A peer that takes nothing for so long is closed (DEMANDS W6). */
 const STALLED_MS = 120_000;
+/** The same while less than SHORT_SHARE of the slots are free. */
+const STALLED_SHORT_MS = 20_000;
+const SHORT_SHARE = 1 / 4;
 /** Bytes of one gathered write: what a socket's buffers take at once on a fast link. */
 const BATCH_BYTES = 1 << 19;
 
@@ -159,6 +162,14 @@ export class Link extends SilentSink implements ConnSink, PeerLink {
   sweep(now: number): void {
     if (this.peer === null && this.connected && now - this.openedAtMs >= HANDSHAKE_MS)
       this.close(PeerFault.Timeout, null);
-    else if (this.#sending && now - this.#sendingSinceMs >= STALLED_MS) this.close(PeerFault.StalledReader, null);
+    else if (this.#sending && now - this.#sendingSinceMs >= this.#patienceMs()) {
+      this.close(PeerFault.StalledReader, null);
+    }
+  }
+
+  /** Who stands still holds memory; when that is short he makes way for those who take what they ask for. */
+  #patienceMs(): number {
+    const { slots } = this.#core.ports;
+    return slots.freeCount < slots.count * SHORT_SHARE ? STALLED_SHORT_MS : STALLED_MS;
   }
 }

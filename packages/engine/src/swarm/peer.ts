@@ -36,6 +36,8 @@ export interface PeerLink {
 const MAX_REMEMBERED_FAST = 16;
 /** So long a peer is new to the choker (BEP 3: three rounds). */
 const NEW_MS = 30_000;
+/** A reader for whom nothing could be read for so long, though it asked, has no room: half a MiB at 50 kB/s. */
+const STILL_MS = 10_000;
 /** Blocks nobody asked for that are put down to races before the peer is taken for a flooder. */
 const MAX_UNASKED = 256;
 
@@ -97,6 +99,8 @@ export class Peer implements ConversationSink, ChokeRecord {
   /** When it was unchoked last; before that, when it came. */
   unchokedAt: number;
   uploadedSinceUnchoke = 0;
+  /** When something was read for it last, or it was unchoked. */
+  servedAtMs = 0;
   /** Metadata pieces asked of it, not answered yet. */
   metadataAsked = 0;
   metadataRestUntilMs = 0;
@@ -127,8 +131,9 @@ export class Peer implements ConversationSink, ChokeRecord {
     return this.number;
   }
 
+  /** Wants to be served, and takes what it is served: an upload slot is of no use to one that stands still. */
   get interested(): boolean {
-    return this.conversation.peerInterested;
+    return this.conversation.peerInterested && !this.#standsStill;
   }
 
   get choked(): boolean {
@@ -145,6 +150,12 @@ export class Peer implements ConversationSink, ChokeRecord {
 
   get isNew(): boolean {
     return this.unchokedAt === this.connectedAtMs && this.swarm.now - this.connectedAtMs < NEW_MS;
+  }
+
+  get #standsStill(): boolean {
+    const { swarm, uploads } = this;
+    if (uploads.count === 0 || uploads.readingBytes > 0 || swarm.uploads.starved) return false;
+    return swarm.now - this.servedAtMs >= STILL_MS;
   }
 
   /** May be asked for blocks of `piece` now. */

@@ -95,6 +95,7 @@ export class Uploads {
 
   unchoke(peer: Peer, now: number): void {
     peer.unchokedAt = now;
+    peer.servedAtMs = now;
     peer.uploadedSinceUnchoke = 0;
     peer.conversation.unchoke();
     peer.link.touch();
@@ -135,6 +136,7 @@ export class Uploads {
     }
     if (read.length === 0) this.#sendRun(read, slots, count);
     else this.#sendSlice(read, slots, count);
+    peer.servedAtMs = this.#swarm.now;
     peer.up.add(read.bytes);
     peer.uploadedSinceUnchoke += read.bytes;
     this.#swarm.countUp(read.bytes);
