@@ -69,6 +69,9 @@ export interface EntrySink {
 const MAX_PEERS = 100;
 /** How often what is claimed is written down (DEMANDS K1: at most 2 s of progress lost). */
 const SAVE_MS = 1000;
+/** So much more flushed is written down at once, so that little is lost however fast it comes; at most this often. */
+const SAVE_BYTES = 4 << 20;
+const SAVE_SOON_MS = 200;
 /** How often data is synced to the medium while it flows in. */
 const SYNC_MS = 15_000;
 /** How often a failed disk is tried again by itself. */
@@ -120,6 +123,8 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   #dirty = false;
   #saving = false;
   #savedAtMs = 0;
+  /** Flushed since then. */
+  #unsavedBytes = 0;
   #syncedAtMs = 0;
   #retryAtMs = Infinity;
   #complete = false;
@@ -495,6 +500,8 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   onFlushed(piece: number): void {
     this.onTouched();
     this.swarm.onFlushed(piece);
+    this.#unsavedBytes += this.layout!.pieceSize(piece);
+    if (this.#unsavedBytes >= SAVE_BYTES && this.core.turn.now - this.#savedAtMs >= SAVE_SOON_MS) this.save();
   }
 
   onRead(job: number, fault: IoFault | null, slots: Int32Array, count: number): void {
@@ -659,6 +666,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     this.#dirty = false;
     this.#saving = true;
     this.#savedAtMs = this.core.turn.now;
+    this.#unsavedBytes = 0;
     if (!this.#metaSaved && this.meta !== null) this.#saveMeta();
     this.core.ports.state.save(this.key, recordBytes(this, clean), (fault) => {
       this.core.begin();
