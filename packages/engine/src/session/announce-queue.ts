@@ -15,11 +15,22 @@ const MAX_REPLY_BYTES = 1 << 20;
 const MAX_REDIRECTS = 5;
 const USER_AGENT = 'Shoal/0.1';
 
+/** An exchange that waits until another has ended. */
+interface Waiting {
+  readonly entry: Entry;
+  readonly id: number;
+  readonly url: string;
+  readonly timeoutMs: number;
+}
+
 export class AnnounceQueue {
   readonly #core: SessionCore;
   readonly #due = new Heap();
   readonly #entries = new Map<number, Entry>();
   readonly #handles = new Map<Entry, Map<number, HttpHandle>>();
+  /** Good-byes of many torrents at once; announces that are due wait in `#due`. */
+  #waiting: Waiting[] = [];
+  /** Exchanges under way. */
   requestCount = 0;
   /** Called when the last exchange has ended. */
   onIdle: (() => void) | null = null;
@@ -54,6 +65,26 @@ export class AnnounceQueue {
   }
 
   get(entry: Entry, id: number, url: string, timeoutMs: number): void {
+    if (this.requestCount < MAX_REQUESTS) this.#start(entry, id, url, timeoutMs);
+    else this.#waiting.push({ entry, id, url, timeoutMs });
+  }
+
+  abandon(entry: Entry, id: number): void {
+    const waits = this.#waiting.findIndex((one) => one.entry === entry && one.id === id);
+    if (waits >= 0) this.#waiting.splice(waits, 1);
+    this.#handles.get(entry)?.get(id)?.abort();
+    this.#ended(entry, id);
+  }
+
+  /** Gives up every exchange; for a session that has waited long enough. */
+  abortAll(): void {
+    for (const handles of this.#handles.values()) for (const handle of handles.values()) handle.abort();
+    this.#handles.clear();
+    this.#waiting = [];
+    this.requestCount = 0;
+  }
+
+  #start(entry: Entry, id: number, url: string, timeoutMs: number): void {
     this.requestCount++;
     const handles = this.#handles.get(entry) ?? new Map<number, HttpHandle>();
     this.#handles.set(entry, handles);
@@ -77,22 +108,12 @@ export class AnnounceQueue {
     handles.set(id, handle);
   }
 
-  abandon(entry: Entry, id: number): void {
-    this.#handles.get(entry)?.get(id)?.abort();
-    this.#ended(entry, id);
-  }
-
-  /** Gives up every exchange; for a session that has waited long enough. */
-  abortAll(): void {
-    for (const handles of this.#handles.values()) for (const handle of handles.values()) handle.abort();
-    this.#handles.clear();
-    this.requestCount = 0;
-  }
-
   #ended(entry: Entry, id: number): void {
     const handles = this.#handles.get(entry);
     if (handles === undefined || !handles.delete(id)) return;
     if (handles.size === 0) this.#handles.delete(entry);
     this.requestCount--;
+    const next = this.#waiting.shift();
+    if (next !== undefined) this.#start(next.entry, next.id, next.url, next.timeoutMs);
   }
 }
