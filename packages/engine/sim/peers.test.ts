@@ -492,6 +492,55 @@ describe('W5, W6: floods of requests, and readers that stand still', () => {
   );
 });
 
+describe('W14: metadata from liars', () => {
+  /** Speaks of metadata of `size` bytes and serves that, a piece each `everyMs`. */
+  const teller = (torrent: SimTorrent, bytes: Uint8Array, everyMs: number): Script => {
+    const inner = seedScript(torrent);
+    return {
+      onUp: (peer) => {
+        inner.onUp!(peer);
+        peer.sendExtended({ m: { ut_metadata: 7 }, metadata_size: bytes.length });
+      },
+      onMessage: (peer, message) => {
+        if (message.id !== Msg.Extended || message.payload[0] !== 7) return inner.onMessage!(peer, message);
+        const text = String.fromCharCode(...message.payload.subarray(1));
+        const piece = Number(/5:piecei([0-9]+)e/.exec(text)![1]);
+        const head = `d8:msg_typei1e5:piecei${piece}e10:total_sizei${bytes.length}ee`;
+        const data = bytes.slice(piece * 16384, piece * 16384 + 16384);
+        const ascii = Uint8Array.from(head, (c) => c.charCodeAt(0));
+        // 1: the number under which the session receives it
+        peer.world.call(everyMs, () => peer.send(Msg.Extended, Uint8Array.of(1), ascii, data));
+      },
+    };
+  };
+
+  const lies: [string, (right: Uint8Array) => Uint8Array, number, number][] = [
+    ['wrong', (right) => right.map((byte) => byte ^ 1), 10, 2],
+    ['of another size', (right) => new Uint8Array(right.length + 5), 10, 2],
+    ['of 16 MiB, a piece in 9 s', () => new Uint8Array(16 << 20), 9000, 2],
+    ['of another size, never', () => new Uint8Array(40_000), 1e9, 2],
+    ['wrong, a piece in 4 s', (right) => right.map((byte) => byte ^ 1), 4000, 1],
+  ];
+  test.each(lies)('%s: the right one is there within 10 s of its peer', (_name, lie, everyMs, liarCount) => {
+    const world = new World({ seed: 16 });
+    const torrent = world.makeTorrent({ pieces: 2000, pieceLength: BLOCK_BYTES });
+    const tell = (bytes: Uint8Array, ms: number): FakeHost => {
+      const host = new FakeHost(world, {}, () => teller(torrent, bytes, ms));
+      host.listen();
+      return host;
+    };
+    const liars = Array.from({ length: liarCount }, () => tell(lie(torrent.infoBytes), everyMs));
+    const node = world.addNode({ slots: 256 });
+    const session = new SimSession(node, torrent, { magnet: true, peers: liars.map((host) => host.endpoint) });
+    world.run(2000);
+    tell(torrent.infoBytes, 10).dial({ ip: node.host.ip, port: 6881 });
+    const from = world.now;
+    expect(world.runUntil(() => session.entry!.meta !== null, 60_000)).toBe(true);
+    expect(world.now - from).toBeLessThanOrEqual(10_000);
+    expect(world.runUntil(() => session.isDone, 60_000)).toBe(true);
+  });
+});
+
 describe('silence', () => {
   test('W3: a handshake that does not come, or comes a byte a second, ends within 10 s', () => {
     const scene = seeding(14, { pieces: 2 });

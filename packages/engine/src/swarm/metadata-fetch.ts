@@ -22,6 +22,8 @@ const ANSWER_MS = 10_000;
 /** Rest after a reject or a wrong size (libtorrent: 1 min). */
 const REST_MS = 60_000;
 const SERVE_PERIOD_MS = 60_000;
+/** Of a peer in that time: five times as many as the largest metadata has pieces. */
+const MAX_REQUESTS = 10_000;
 const NOBODY = -1;
 
 export interface MetadataSink {
@@ -41,6 +43,9 @@ export class MetadataFetch {
   #askedAtMs = new Float64Array(0);
   #sentBy = new Int32Array(0);
   #missingCount = 0;
+  #begunAtMs = 0;
+  /** How long an attempt may take while peers wait that speak of another size; doubles, so that a large one succeeds. */
+  #patienceMs = 5000;
   /** After a failure everything comes from one peer. */
   #alone = false;
   #soleNumber = NOBODY;
@@ -67,7 +72,7 @@ export class MetadataFetch {
     const size = peer.conversation.remote.metadataSize;
     if (!peer.conversation.supports.metadata || size <= 0 || size > MAX_METADATA_BYTES) return;
     if (this.#alone && this.#soleNumber !== NOBODY && this.#soleNumber !== peer.number) return;
-    if (this.#buffer === null) this.#begin(size);
+    if (this.#buffer === null) this.#begin(size, now);
     if (this.#buffer!.length !== size) return;
     if (this.#alone) this.#soleNumber = peer.number;
     for (let i = 0; i < this.#sentBy.length && peer.metadataAsked < IN_FLIGHT_PER_PEER; i++) {
@@ -113,11 +118,32 @@ export class MetadataFetch {
       slow.metadataAsked--;
       this.#rest(slow, now);
     }
-    // nobody left who speaks of this size: start over with another
-    const alive = peers.some(
-      (p) => p.conversation.remote.metadataSize === this.#buffer!.length && now >= p.metadataRestUntilMs,
-    );
-    if (!alive) this.#drop();
+    // nobody left who speaks of this size, or others wait while it goes on and on: start over with another
+    const size = this.#buffer.length;
+    const alive = peers.some((p) => p.conversation.remote.metadataSize === size && now >= p.metadataRestUntilMs);
+    if (alive && (now - this.#begunAtMs < this.#patienceMs || !peers.some((p) => this.#waits(p, now)))) return;
+    for (const peer of peers) {
+      if (!alive || !this.#takesPart(peer)) continue;
+      peer.metadataRestUntilMs = now + REST_MS;
+    }
+    for (const number of this.#askedOf) {
+      const asked = number === NOBODY ? undefined : peers.find((peer) => peer.number === number);
+      if (asked !== undefined) asked.metadataAsked--;
+    }
+    if (alive) this.#patienceMs *= 2;
+    this.#drop();
+  }
+
+  #takesPart(peer: Peer): boolean {
+    if (this.#alone && this.#soleNumber !== NOBODY) return peer.number === this.#soleNumber;
+    return peer.conversation.remote.metadataSize === this.#buffer!.length;
+  }
+
+  /** Could be asked, were it not for the attempt that goes on with others. */
+  #waits(peer: Peer, now: number): boolean {
+    const size = peer.conversation.remote.metadataSize;
+    if (this.#takesPart(peer) || now < peer.metadataRestUntilMs) return false;
+    return peer.conversation.supports.metadata && size > 0 && size <= MAX_METADATA_BYTES;
   }
 
   /** The peer is gone. */
@@ -133,7 +159,9 @@ export class MetadataFetch {
     if (now - peer.metadataServedSinceMs >= SERVE_PERIOD_MS) {
       peer.metadataServedSinceMs = now;
       peer.metadataServedBytes = 0;
+      peer.metadataRequestCount = 0;
     }
+    if (++peer.metadataRequestCount > MAX_REQUESTS) return peer.fault(PeerFault.Flood);
     const from = piece * METADATA_PIECE_BYTES;
     if (info === null || from >= info.length || peer.metadataServedBytes >= 2 * info.length) {
       if (peer.metadataServedBytes < 4 * (info?.length ?? METADATA_PIECE_BYTES))
@@ -147,13 +175,14 @@ export class MetadataFetch {
     peer.conversation.metadataData(piece, info.length, data);
   }
 
-  #begin(size: number): void {
+  #begin(size: number, now: number): void {
     const count = Math.ceil(size / METADATA_PIECE_BYTES);
     this.#buffer = new Uint8Array(size);
     this.#askedOf = new Int32Array(count).fill(NOBODY);
     this.#askedAtMs = new Float64Array(count);
     this.#sentBy = new Int32Array(count).fill(NOBODY);
     this.#missingCount = count;
+    this.#begunAtMs = now;
   }
 
   #judge(peers: readonly Peer[], now: number): void {
@@ -168,6 +197,8 @@ export class MetadataFetch {
     this.#drop();
     this.#alone = true;
     if (senders.size === 1) peers.find((peer) => senders.has(peer.number))?.fault(PeerFault.Corrupt);
+    // first those who had no part in it
+    for (const peer of peers) if (!senders.has(peer.number)) this.ask(peer, now);
     for (const peer of peers) this.ask(peer, now);
   }
 

@@ -38,6 +38,8 @@ const MAX_REMEMBERED_FAST = 16;
 const NEW_MS = 30_000;
 /** A reader for whom nothing could be read for so long, though it asked, has no room: half a MiB at 50 kB/s. */
 const STILL_MS = 10_000;
+/** Extension handshakes and upload-only messages of a connection: honest peers send a handful. */
+const MAX_NOTICES = 1000;
 /** Blocks nobody asked for that are put down to races before the peer is taken for a flooder. */
 const MAX_UNASKED = 256;
 
@@ -77,6 +79,7 @@ export class Peer implements ConversationSink, ChokeRecord {
   /** Answers that may still come for requests we gave up. */
   lateCount = 0;
   unaskedCount = 0;
+  noticeCount = 0;
   /** Pieces it lets us ask for while it chokes us (BEP 6). */
   fastPieces: number[] = [];
   rejectsInRow = 0;
@@ -107,6 +110,7 @@ export class Peer implements ConversationSink, ChokeRecord {
   /** What it was served of the metadata since then. */
   metadataServedSinceMs = 0;
   metadataServedBytes = 0;
+  metadataRequestCount = 0;
   /** Waits for the end of the turn. */
   awake = false;
   closed = false;
@@ -263,12 +267,14 @@ export class Peer implements ConversationSink, ChokeRecord {
   onPort(): void {}
 
   onExtendedHandshake(handshake: ExtendedHandshake): void {
+    if (++this.noticeCount > MAX_NOTICES) return this.fault(PeerFault.Flood);
     if (handshake.uploadOnly !== null) this.onUploadOnly(handshake.uploadOnly);
     if (handshake.reqq > 0) this.window.setPeerLimit(handshake.reqq);
     this.swarm.extended(this, handshake);
   }
 
   onUploadOnly(uploadOnly: boolean): void {
+    if (++this.noticeCount > MAX_NOTICES) return this.fault(PeerFault.Flood);
     this.uploadOnly = uploadOnly;
     this.swarm.interestChanged(this);
   }

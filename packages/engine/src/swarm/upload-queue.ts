@@ -55,15 +55,28 @@ export class UploadQueue {
     }
   }
 
-  /** Takes out one request, wherever it stands. false: it is not here. */
-  remove(piece: number, begin: number, length: number): boolean {
+  /** Where a request stands, 0 the oldest, or -1. Looks at all of them in turn. */
+  find(piece: number, begin: number, length: number): number {
+    const ring = this.#ring;
+    let at = this.#head * 3;
     for (let i = 0; i < this.count; i++) {
-      if (this.piece(i) !== piece || this.begin(i) !== begin || this.length(i) !== length) continue;
-      for (let k = i; k + 1 < this.count; k++) this.#copy(k + 1, k);
-      this.count--;
-      return true;
+      if (ring[at] === piece && ring[at + 1] === begin && ring[at + 2] === length) return i;
+      at += 3;
+      if (at === ring.length) at = 0;
     }
-    return false;
+    return -1;
+  }
+
+  /** Takes out the i-th oldest request. */
+  removeAt(i: number): void {
+    assert(i >= 0 && i < this.count, 'a request that is not there');
+    if (i < this.count >> 1) {
+      for (let k = i; k > 0; k--) this.#copy(k - 1, k);
+      this.shift(1);
+      return;
+    }
+    for (let k = i; k + 1 < this.count; k++) this.#copy(k + 1, k);
+    this.count--;
   }
 
   clear(): void {

@@ -26,6 +26,8 @@ const UPLOAD_SHARE = 1 / 2;
 const MAX_REQUEST = 131072;
 /** Requests of a peer without the fast extension that can arrive in what was read before reading stopped. */
 const HARD_LIMIT = 20_000;
+/** Requests looked at for cancels in one turn: about 2 ms. */
+const MAX_SEARCHED = 1_000_000;
 /** Pieces that are served to a choked peer (BEP 6 allowed fast), each this often. */
 const FAST_SERVINGS = 2;
 
@@ -46,6 +48,9 @@ export class Uploads {
   #nextJob = 1;
   /** Something was not sent for want of rate. */
   starved = false;
+  /** Requests looked at for cancels in this turn. */
+  #searched = 0;
+  #searchedAtMs = -1;
 
   constructor(swarm: Swarm) {
     this.#swarm = swarm;
@@ -76,8 +81,19 @@ export class Uploads {
   }
 
   cancelled(peer: Peer, piece: number, begin: number, length: number): void {
+    const { uploads, conversation } = peer;
+    if (this.#swarm.now !== this.#searchedAtMs) {
+      this.#searchedAtMs = this.#swarm.now;
+      this.#searched = 0;
+    }
+    // a cancel may be ignored: a flood of them is, past some milliseconds of searching in a turn
+    if (uploads.count === 0 || this.#searched > MAX_SEARCHED) return;
+    const at = uploads.find(piece, begin, length);
+    this.#searched += at < 0 ? uploads.count : at + 1;
     // one that is being read is answered with the piece
-    if (peer.uploads.remove(piece, begin, length) && peer.conversation.fast) this.#refuse(peer, piece, begin, length);
+    if (at < 0) return;
+    uploads.removeAt(at);
+    if (conversation.fast) this.#refuse(peer, piece, begin, length);
   }
 
   /** Chokes and answers what is queued. Pieces that it may have all the same (allowed fast) are rejected too: simple and legal. */
