@@ -331,7 +331,7 @@ export class Swarm implements PieceStoreSink {
 
   /** Slots or rate came back: who was left waiting is looked at again. */
   resumeStarved(): void {
-    if (!this.#requests?.starved && !this.#uploads?.starved) return;
+    if (!this.#requests?.starved && !this.#uploads?.starved && !this.#rateStarved) return;
     this.requests.starved = false;
     this.#rateStarved = false;
     this.uploads.starved = false;
