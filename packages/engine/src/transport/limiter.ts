@@ -155,7 +155,8 @@ export class Limiter {
 
   private readyAt(now: number, need: number): number {
     if (this.rateBps === 0 || this.tokens >= need) return now;
-    return now + ((need - this.tokens) * 1000) / this.rateBps;
+    // the next whole millisecond: a lack too small to be told from `now` would be asked for again and again
+    return Math.floor(now + ((need - this.tokens) * 1000) / this.rateBps) + 1;
   }
 
   /** Heads that could have been served and did not come make way. */
