@@ -34,6 +34,8 @@ import {
   RING_TAIL,
 } from './hash-ring.ts';
 
+/** Some 3 ms of hashing: what waits behind it hardly notices. */
+const LITTLE_BYTES = 4 << 20;
 const EMPTY = new Uint8Array(0);
 const NO_SLOTS = new Int32Array(0);
 
@@ -142,21 +144,20 @@ export class HashPool implements Hasher {
     });
   }
 
+  /** The first thread that has little to do, started if need be: fewer threads cost less memory and warm up once. */
   #leastLoaded(): HashThread {
-    let best = 0;
+    let best: HashThread | null = null;
     for (let i = 0; i < this.threads; i++) {
       const thread = this.#workers[i];
       if (thread === null || thread === undefined || thread.dead) {
-        // an idle thread serves better than a new one
-        const idle = this.#workers.find((t) => t !== null && !t.dead && t.jobCount === 0);
-        if (idle) return idle;
         const fresh = new HashThread(this.#slots, this.#jobs);
         this.#workers[i] = fresh;
         return fresh;
       }
-      if (thread.loadBytes < this.#workers[best]!.loadBytes) best = i;
+      if (thread.loadBytes < LITTLE_BYTES) return thread;
+      if (best === null || thread.loadBytes < best.loadBytes) best = thread;
     }
-    return this.#workers[best]!;
+    return best!;
   }
 }
 
