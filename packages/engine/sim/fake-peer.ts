@@ -143,10 +143,11 @@ export class FakePeer implements ConnSink {
     this.send(Msg.Extended, Uint8Array.from([0]), bencode(handshake));
   }
 
-  sendBlock(torrent: SimTorrent, piece: number, begin: number, length: number, corrupt = false): void {
+  /** A `mark` of 1..255 makes it wrong, each in its own way; true is one of them. */
+  sendBlock(torrent: SimTorrent, piece: number, begin: number, length: number, mark: number | boolean = 0): void {
     const bytes = torrent.read(piece * torrent.pieceLength + begin, length);
     // a changed mark keeps the content compact; short blocks have none
-    if (corrupt) bytes[Math.min(16, length - 1)]! ^= 0xff;
+    bytes[Math.min(16, length - 1)]! ^= Number(mark);
     this.send(Msg.Piece, piece, begin, bytes);
   }
 

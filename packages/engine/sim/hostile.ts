@@ -31,6 +31,8 @@ export type HostileKind = (typeof HOSTILE_KINDS)[number];
 export interface SeedOptions {
   /** Which blocks are sent wrong. */
   readonly corrupt?: (piece: number, block: number) => boolean;
+  /** Wrong in the same way as those of all who collude. */
+  readonly colluding?: boolean;
   /** Time between two blocks of one connection. */
   readonly blockMs?: number;
   readonly answers?: 'blocks' | 'rejects' | 'nothing';
@@ -50,7 +52,13 @@ export function seedScript(torrent: SimTorrent, options: SeedOptions = {}): Scri
   const answer = (peer: FakePeer, piece: number, begin: number, length: number): void => {
     if (peer.closed) return;
     const corrupt = options.corrupt?.(piece, begin / BLOCK_BYTES) ?? false;
-    peer.sendBlock(torrent, piece, begin, length, corrupt);
+    peer.sendBlock(
+      torrent,
+      piece,
+      begin,
+      length,
+      corrupt ? (options.colluding ? 255 : 1 + peer.world.rng.below(254)) : 0,
+    );
   };
   return {
     onUp: greet,
@@ -72,7 +80,7 @@ export function seedScript(torrent: SimTorrent, options: SeedOptions = {}): Scri
 }
 
 /** Of one connection. A storm has hundreds of them, and is to end some day. */
-const FLOOD_PER_SECOND = 100;
+const FLOOD_PER_SECOND = 25;
 
 export function hostileScript(
   torrent: SimTorrent,
@@ -99,7 +107,7 @@ export function hostileScript(
         floodPerSecond,
       );
     case 'unsolicited':
-      return flooder(torrent, (peer, n) => peer.sendBlock(torrent, n % torrent.pieceCount, 0, 1000, true), 5);
+      return flooder(torrent, (peer, n) => peer.sendBlock(torrent, n % torrent.pieceCount, 0, 1000, 1), 5);
     case 'zero-window':
       return zeroWindow(torrent);
     case 'garbage':

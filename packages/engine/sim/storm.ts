@@ -97,6 +97,8 @@ class Storm {
       world.runUntil(() => broken() || this.members.every((member) => member.session?.isDone ?? false), limitMs);
       const doneMs = Math.max(...this.members.map((member) => member.session?.doneAtMs ?? -1));
       this.#checkDone();
+      // announces that a tracker never answered are over by then, and do not keep the last ones back
+      world.runUntil(broken, 40_000);
       if (!broken()) this.#stopAll();
       return this.#report(doneMs);
     } catch (error) {
