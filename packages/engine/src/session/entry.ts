@@ -76,6 +76,8 @@ const SAVE_SOON_MS = 200;
 const SYNC_MS = 15_000;
 /** How often a failed disk is tried again by itself. */
 const RETRY_MS = 5000;
+/** A connection that was silent for so long makes way for another of the same peer. */
+const REPLACED_MS = 10_000;
 const CLIENT = 'Shoal 0.1';
 /** A .torrent whose info dictionary is no longer than this stands in the record itself. */
 export const INLINE_TORRENT_BYTES = 65536;
@@ -335,7 +337,13 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   acceptsPeer(link: Link, peerId: Uint8Array): boolean {
     if (!this.admits(link)) return false;
     if (this.book.isBanned(link.remote.ip, this.core.turn.now)) return false;
-    return !this.swarm.peers.some((peer) => equal(peer.peerId, peerId));
+    const known = this.swarm.peers.find((peer) => equal(peer.peerId, peerId));
+    if (known === undefined) return true;
+    // the same machine again, and its old connection says nothing: that one is dead without knowing it
+    const silentMs = this.core.turn.now - known.conversation.lastReceivedMs;
+    if (known.link.remote.ip !== link.remote.ip || silentMs < REPLACED_MS) return false;
+    known.link.close(PeerFault.Duplicate, null);
+    return true;
   }
 
   attach(link: Link, peerId: Uint8Array): void {
