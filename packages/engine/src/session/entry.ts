@@ -76,6 +76,8 @@ const SAVE_SOON_MS = 200;
 const SYNC_MS = 15_000;
 /** How often a failed disk is tried again by itself. */
 const RETRY_MS = 5000;
+/** Faults that say nothing of the file. */
+const SHORTAGES: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN']);
 /** A connection that was silent for so long makes way for another of the same peer. */
 const REPLACED_MS = 10_000;
 const CLIENT = 'Shoal 0.1';
@@ -128,6 +130,8 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   /** Flushed since then. */
   #unsavedBytes = 0;
   #syncedAtMs = 0;
+  /** Data came since the last sync. */
+  #wrote = false;
   #retryAtMs = Infinity;
   #complete = false;
   #trustedBytes = 0;
@@ -303,8 +307,9 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
       this.#retry();
     }
     if (this.#dirty && now - this.#savedAtMs >= SAVE_MS) this.save();
-    if (this.disk !== null && this.swarm.picker !== null && now - this.#syncedAtMs >= SYNC_MS) {
+    if (this.disk !== null && this.#wrote && now - this.#syncedAtMs >= SYNC_MS) {
       this.#syncedAtMs = now;
+      this.#wrote = false;
       if (this.disk.needsSync) this.disk.sync((fault) => this.#synced(fault));
     }
     this.#settleActivity();
@@ -412,6 +417,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   }
 
   onPieceFlushed(): void {
+    this.#wrote = true;
     this.touchRecord();
   }
 
@@ -434,10 +440,13 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   }
 
   onReadFault(piece: number, fault: IoFault): void {
-    // a sector that cannot be read is lost; of a file that was changed all is in doubt; else it may come back as it was
-    if (!this.disk!.suspect(piece, fault) && fault.code === 'EIO') this.swarm.lose(piece);
+    // too many reads at once, or the piece went a moment ago: no fault of the disk
+    if (fault.code === 'EBUSY' || fault.code === 'EUNCLAIMED') return;
+    // of a file that was changed all is in doubt; a file system that is away may come back as it was; else it is lost
+    const away = fault.code === 'ENODEV';
+    if (!this.disk!.suspect(piece, fault) && !away && !SHORTAGES.has(fault.code)) this.swarm.lose(piece);
     this.onDiskFault(fault);
-    if (fault.code === 'ENODEV') for (const peer of [...this.swarm.peers]) peer.link.close(PeerFault.Evicted, null);
+    if (away) for (const peer of [...this.swarm.peers]) peer.link.close(PeerFault.Evicted, null);
   }
 
   onPeerReady(): void {}
@@ -826,7 +835,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   /** An entry with nothing going on is not looked at until something comes in. */
   #settleActivity(): void {
     const idle = this.swarm.peers.length === 0 && this.dialing === 0 && !this.#dirty;
-    if (!idle || this.#retryAtMs !== Infinity || this.swarm.picker !== null) return;
+    if (!idle || this.#wrote || this.#retryAtMs !== Infinity || this.swarm.picker !== null) return;
     if (this.state !== 'seeding' && this.state !== 'paused') return;
     if (this.book.candidateCount > 0 && !this.#paused) return;
     this.core.active.delete(this);

@@ -3,7 +3,7 @@
  * (reading a .torrent file, making paths absolute) comes in as a `Machine`, so that this file knows no `node:`.
  */
 
-import { toHex } from '../base/bytes.ts';
+import { equal, toHex } from '../base/bytes.ts';
 import { type IoFault, ShoalError } from '../base/errors.ts';
 import { parseEndpoint } from '../base/ip.ts';
 import type { Endpoint, Ports } from '../base/ports.ts';
@@ -300,8 +300,11 @@ export class Session implements AsyncDisposable, CoreSink {
   #load(key: string): Promise<ResumeRecord | null> {
     return new Promise((resolve, reject) => {
       this.core.ports.state.load(key, (fault, bytes) => {
-        if (fault?.code === 'ELOCKED') reject(new ShoalError('in-use', fault.message));
-        else resolve(bytes === null ? null : decodeRecord(bytes));
+        if (fault?.code === 'ELOCKED') return reject(new ShoalError('in-use', fault.message));
+        const record = bytes === null ? null : decodeRecord(bytes);
+        // a large .torrent stands beside the record
+        if (record === null || record.torrent !== null || record.flushed.length === 0) return resolve(record);
+        this.core.ports.state.load(metaKey(key), (_fault, torrent) => resolve({ ...record, torrent }));
       });
     });
   }
@@ -311,6 +314,7 @@ export class Session implements AsyncDisposable, CoreSink {
     if (known.meta !== null || record?.torrent == null) return known;
     try {
       const meta = parseTorrent(record.torrent);
+      if (!equal(meta.swarmHash, record.infoHash)) return known;
       return { ...known, meta, name: meta.name, trackers: known.trackers.length > 0 ? known.trackers : meta.trackers };
     } catch {
       return known;

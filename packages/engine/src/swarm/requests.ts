@@ -101,6 +101,18 @@ export class Requests {
     if (keep === 0) peer.current = null;
   }
 
+  /** The peer has this piece no more. */
+  withdraw(peer: Peer, piece: number): void {
+    const { window } = peer;
+    for (let i = window.count - 1; i >= 0; i--) {
+      if (window.pieceAt(i) !== piece) continue;
+      const block = window.blockAt(i);
+      window.remove(piece, block);
+      this.#unask(piece, block);
+      peer.lateCount++;
+    }
+  }
+
   /** The peer is gone: its partials are for anyone. */
   forget(peer: Peer): void {
     this.giveUp(peer, 0);
@@ -207,7 +219,8 @@ export class Requests {
     const { picker, partials } = this.#swarm;
     if (picker === null) return null;
     let unfinished = 0;
-    for (const partial of partials.list) if (partial.missingCount > 0) unfinished++;
+    // those it has no use for (their peers left, or have them no more) must not keep it idle
+    for (const partial of partials.list) if (partial.missingCount > 0 && peer.has!.get(partial.piece)) unfinished++;
     if (unfinished > this.#swarm.peers.length * PARTIALS_PER_PEER) return null;
     let piece = peer.conversation.peerChoking ? -1 : picker.pickFrom(this.#swarm.blame.evidence, peer.has!);
     if (piece < 0) {

@@ -5,8 +5,7 @@
  * Life: made with an info-hash; `start` gives it metadata, layout, store and what is claimed; `stop` ends it. Before
  * `start` peers may be attached (state metadata): what they have is kept raw and replayed.
  *
- * Owns: `have` (verified). Flushed is the store's fact, kept here as `flushed` because peers and resume data ask for it;
- * only `onFlushed` sets it. Between turns `touched` peers wait for `endTurn`.
+ * Owns: `have` (verified). Flushed is the store's fact, kept here as `flushed` since peers ask; only `onFlushed` sets it.
  */
 
 import { assert } from '../base/assert.ts';
@@ -129,6 +128,8 @@ export class Swarm implements PieceStoreSink {
   #priorities: Uint8Array | null = null;
   #nextNumber = 0;
   #stopped = false;
+  /** What waits is being written again; a write that was under way when another failed proves nothing. */
+  #retrying = false;
   #wasDone = false;
   #hasPads = false;
   /** A request waits for the rate limit, not for a slot. */
@@ -277,6 +278,7 @@ export class Swarm implements PieceStoreSink {
 
   /** The disk may work again: what waits is written, and when that goes well `onDiskWorks` follows, perhaps at once. */
   retry(): void {
+    this.#retrying = true;
     this.store?.retry();
     if (this.store === null || this.store.pendingSlots === 0) this.#storeWorks();
   }
@@ -342,7 +344,7 @@ export class Swarm implements PieceStoreSink {
   tick(now: number): void {
     this.down.tick(now);
     this.up.tick(now);
-    if (this.storeBroken) this.#shed();
+    if (this.storeBroken) this.#keepLittle();
     if (this.layout === null) this.#metadata?.sweep(this.peers, now);
     for (const peer of [...this.peers]) {
       peer.down.tick(now);
@@ -371,6 +373,7 @@ export class Swarm implements PieceStoreSink {
     this.picker?.lost(piece);
     const partial = this.partials.get(piece);
     if (partial !== undefined && peer.current === partial) peer.current = null;
+    this.requests.withdraw(peer, piece);
     if (!this.have!.get(piece) && this.wants(piece)) {
       peer.wantedCount--;
       this.#showInterest(peer);
@@ -487,7 +490,7 @@ export class Swarm implements PieceStoreSink {
     if (!this.flushed!.set(piece)) return;
     if (this.wants(piece)) this.unflushedWanted--;
     this.#sink.onPieceFlushed(piece);
-    if (this.storeBroken) this.#storeWorks();
+    if (this.storeBroken && this.#retrying) this.#storeWorks();
     this.resumeStarved();
     this.#checkDone();
   }
@@ -507,21 +510,14 @@ export class Swarm implements PieceStoreSink {
 
   onStoreFault(fault: IoFault): void {
     this.storeBroken = true;
+    this.#retrying = false;
     for (const peer of this.peers) this.requests.giveUp(peer, 0);
-    // a torrent that cannot write keeps no memory from those that can
-    for (const partial of [...this.openPartials]) {
-      if (partial.judging) continue;
-      this.intake.drop(partial);
-      this.reopenPiece(partial.piece);
-    }
-    this.#shed();
+    this.#keepLittle();
     this.#sink.onDiskFault(fault);
   }
 
   /** A piece we claimed cannot be read. */
   readFault(piece: number, fault: IoFault): void {
-    // too many reads at once, or the piece went a moment ago: no fault of the disk
-    if (fault.code === 'EBUSY' || fault.code === 'EUNCLAIMED') return;
     this.#sink.onReadFault(piece, fault);
   }
 
@@ -566,15 +562,20 @@ export class Swarm implements PieceStoreSink {
 
   // -------------------------------------------------------------------------------------------------------- private
 
+  /** A torrent that cannot write keeps no memory from those that can; what it drops is fetched again. */
+  #keepLittle(): void {
+    for (const partial of [...this.openPartials]) {
+      if (partial.judging) continue;
+      this.intake.drop(partial);
+      this.reopenPiece(partial.piece);
+    }
+    for (const piece of this.store!.shed(this.slots.count >> 4)) this.lose(piece);
+  }
+
   #storeWorks(): void {
     this.storeBroken = false;
     for (const peer of this.peers) this.wake(peer);
     this.#sink.onDiskWorks();
-  }
-
-  /** Keeps little of what cannot be written; it is fetched again. */
-  #shed(): void {
-    for (const piece of this.store!.shed(this.slots.count >> 4)) this.lose(piece);
   }
 
   #empty(): void {

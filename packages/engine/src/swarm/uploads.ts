@@ -143,8 +143,10 @@ export class Uploads {
     peer.uploads.readingBytes -= read.blockCount * BLOCK_BYTES;
     if (fault !== null) {
       if (peer.closed) return;
-      this.#refuseRead(read);
-      return this.#swarm.readFault(read.piece, fault);
+      // that the piece is not to be had comes first, so that the peer does not count these as rejects of its own
+      this.#swarm.readFault(read.piece, fault);
+      if (!peer.closed) this.#refuseRead(read);
+      return;
     }
     if (peer.closed) {
       for (let i = 0; i < count; i++) this.#swarm.slots.release(slots[i]!);
