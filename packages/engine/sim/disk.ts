@@ -129,14 +129,11 @@ export class SimDisk {
   /** Whether a piece stands there right, byte for byte. */
   isRight(torrent: SimTorrent, root: string, piece: number): boolean {
     const count = torrent.blockCount(piece);
-    const only = torrent.files.length === 1 ? this.files.get(`${root}/${torrent.files[0]!.path.join('/')}`) : undefined;
     for (let block = 0; block < count; block++) {
       const offset = piece * torrent.pieceLength + block * BLOCK_BYTES;
-      if (only !== undefined && only.size >= offset + torrent.blockSize(piece, block)) {
-        tagWords(this.#words, 0, torrent.id, piece, block, 0);
-        if (only.isTag(offset / BLOCK_BYTES, this.#words)) continue;
-      }
-      if (!this.#blockIsRight(torrent, root, offset, torrent.blockSize(piece, block))) return false;
+      const size = torrent.blockSize(piece, block);
+      if (this.#isTagged(torrent, root, offset, size, piece, block)) continue;
+      if (!this.#blockIsRight(torrent, root, offset, size)) return false;
     }
     return true;
   }
@@ -166,6 +163,17 @@ export class SimDisk {
       found.read(from - file.offset, bytes.subarray(from - offset, to - offset));
     }
     return bytes;
+  }
+
+  /** Whether the block lies in one file, at a multiple of 16 KiB, and is kept there as its own tag. */
+  #isTagged(torrent: SimTorrent, root: string, offset: number, size: number, piece: number, block: number): boolean {
+    const file = torrent.files.find((each) => offset >= each.offset && offset < each.offset + each.length);
+    if (file === undefined || file.pad || (offset - file.offset) % BLOCK_BYTES !== 0) return false;
+    const end = offset + size - file.offset;
+    const stored = this.files.get(`${root}/${file.path.join('/')}`);
+    if (end > file.length || stored === undefined || stored.size < end) return false;
+    tagWords(this.#words, 0, torrent.id, piece, block, 0);
+    return stored.isTag((offset - file.offset) / BLOCK_BYTES, this.#words);
   }
 
   #blockIsRight(torrent: SimTorrent, root: string, offset: number, length: number): boolean {

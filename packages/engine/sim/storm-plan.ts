@@ -80,6 +80,9 @@ const FAULT_KINDS: readonly FaultKind[] = [
   'disk-slow',
 ];
 
+/** Torrents above it have files of whole blocks. */
+const MAX_UNALIGNED_BYTES = 8 << 20;
+
 export function planStorm(rng: Rng, options: StormOptions): StormPlan {
   const bytes = options.bytes ?? (1 << 20) + rng.below(5 << 20);
   const torrent = planTorrent(rng, bytes, options.pieceLength ?? 32768 << rng.below(4));
@@ -119,7 +122,9 @@ function planTorrent(rng: Rng, bytes: number, pieceLength: number): SimTorrentSp
   let left = bytes;
   let offset = 0;
   while (left > 0) {
-    const length = rng.below(8) === 0 ? rng.below(3) : Math.min(left, 1 + rng.below(Math.ceil(bytes / 3)));
+    let length = rng.below(8) === 0 ? rng.below(3) : Math.min(left, 1 + rng.below(Math.ceil(bytes / 3)));
+    // what does not lie on block borders takes its full size in memory, on every machine
+    if (bytes > MAX_UNALIGNED_BYTES) length = Math.min(left, Math.ceil(length / 16384) * 16384);
     files.push({ path: rng.below(2) === 0 ? [`f${files.length}`] : ['sub', `é${files.length}`], length });
     left -= length;
     offset += length;
