@@ -16,7 +16,7 @@ import { SilentSink } from '../wire/silent-sink.ts';
 import type { SessionCore } from './core.ts';
 import type { Entry } from './entry.ts';
 
-export const HANDSHAKE_MS = 9000;
+export const HANDSHAKE_MS = 8500;
 /** A peer that takes nothing for so long is closed (DEMANDS W6). */
 const STALLED_MS = 120_000;
 /** The same while less than SHORT_SHARE of the slots are free. */

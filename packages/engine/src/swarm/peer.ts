@@ -158,7 +158,7 @@ export class Peer implements ConversationSink, ChokeRecord {
 
   get #standsStill(): boolean {
     const { swarm, uploads } = this;
-    if (uploads.count === 0 || uploads.readingBytes > 0 || swarm.uploads.starved) return false;
+    if (uploads.count === 0 || swarm.uploads.starved) return false;
     return swarm.now - this.servedAtMs >= STILL_MS;
   }
 

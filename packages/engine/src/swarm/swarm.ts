@@ -71,8 +71,8 @@ export interface SwarmOptions {
 const STREAMING_BLOCKS = 256;
 /** Part of the slots that downloads leave to uploads and disk. */
 const RESERVE_SHARE = 1 / 8;
-/** Both sides silent for so long: closed (libtorrent: 120 s). */
-const SILENCE_MS = 120_000;
+/** A peer silent for so long is closed. Keep-alives come about every two minutes (BEP 3), so a little more than that. */
+const SILENCE_MS = 140_000;
 const KEEP_ALIVE_MS = 100_000;
 /** A peer that has had no use for us nor we for it (libtorrent: 600 s). */
 const USELESS_MS = 600_000;

@@ -20,6 +20,8 @@ const MAX_RUN = 32;
 const WATERMARK = 1 << 20;
 /** The same for a peer that is choked and served all the same (allowed fast): there may be many. */
 const CHOKED_WATERMARK = 4 * BLOCK_BYTES;
+/** Blocks that a reader may have under way however little memory is free. */
+const MIN_ROOM = 2;
 /** Part of the slots that readers who stand still may hold together. */
 const UPLOAD_SHARE = 1 / 2;
 /** Longest request that is served (webtorrent's; BEP 3 practice is 16 KiB). */
@@ -168,7 +170,10 @@ export class Uploads {
     const share = conversation.amChoking
       ? Math.min(CHOKED_WATERMARK, this.#swarm.uploadShare)
       : this.#swarm.uploadShare;
-    return share - Math.max(conversation.queuedBytes, conversation.queuedSlots * BLOCK_BYTES) - uploads.readingBytes;
+    // of what is left each takes a part only, so that those who stand still never have it all
+    const left = Math.max(MIN_ROOM, this.#swarm.slots.freeCount >> 3) * BLOCK_BYTES;
+    const held = Math.max(conversation.queuedBytes, conversation.queuedSlots * BLOCK_BYTES) + uploads.readingBytes;
+    return Math.min(share, left) - held;
   }
 
   /** How many of the oldest requests are whole blocks that follow each other; 0: the oldest is of another shape. */
