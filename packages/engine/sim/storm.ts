@@ -5,6 +5,7 @@
  */
 
 import { formatEndpoint } from '../src/base/ip.ts';
+import { peerStats, torrentStats } from '../src/session/torrent-stats.ts';
 import { checkSession, checkStopped } from './checkers.ts';
 import { HEALTHY } from './disk.ts';
 import { FakeHost } from './fake-peer.ts';
@@ -345,9 +346,9 @@ export function describe(session: SimSession | null): string {
   if (session === null) return 'it is not running';
   const { entry, core } = session;
   if (entry === null) return 'it has no torrent yet';
-  const stats = entry.stats();
+  const stats = torrentStats(entry);
   const { slots } = core.ports;
-  const peers = entry.peerStats().map((peer) => {
+  const peers = peerStats(entry).map((peer) => {
     const flags = `${peer.amInterested ? 'i' : '-'}${peer.peerChoking ? 'c' : '-'}${peer.amChoking ? 'C' : '-'}${peer.peerInterested ? 'I' : '-'}`;
     return `${formatEndpoint(peer.address.ip, peer.address.port)} ${flags} ${(peer.progress * 100).toFixed(0)} % out ${peer.requestsOut}`;
   });

@@ -16,7 +16,8 @@ import { ReadCache } from '../disk/read-cache.ts';
 import { Limiter } from '../transport/limiter.ts';
 import { AnnounceQueue } from './announce-queue.ts';
 import { Dialer } from './dialer.ts';
-import { Entry, type EntryOptions } from './entry.ts';
+import { Entry } from './entry.ts';
+import type { EntryOptions } from './entry-options.ts';
 import { Link } from './link.ts';
 
 /** What the public face hears of a session as a whole. */

@@ -15,7 +15,7 @@ import { type IoFault, PeerFault } from '../base/errors.ts';
 import { formatIp } from '../base/ip.ts';
 import { Layout } from '../codec/layout.ts';
 import { type Metainfo, parseInfo } from '../codec/metainfo.ts';
-import { clientName, makePeerId } from '../codec/peer-id.ts';
+import { makePeerId } from '../codec/peer-id.ts';
 import { type AnnounceFigures, Announcer, type AnnounceSink } from '../discovery/announce.ts';
 import type { NamedPeer } from '../discovery/tracker.ts';
 import { Disk, type DiskSink } from '../disk/disk.ts';
@@ -25,53 +25,14 @@ import { Swarm, type SwarmSink } from '../swarm/swarm.ts';
 import { UploadQueue } from '../swarm/upload-queue.ts';
 import { Limiter } from '../transport/limiter.ts';
 import type { SessionCore } from './core.ts';
+import type { EntryOptions } from './entry-options.ts';
 import type { Link } from './link.ts';
-import { recordBytes } from './record.ts';
-import type { PeerStats, TorrentState, TorrentStats, TrackerStats } from './types.ts';
-
-export interface EntryOptions {
-  /** Known from a .torrent file; null for a magnet whose metadata must be fetched. */
-  readonly meta: Metainfo | null;
-  readonly infoHash: Uint8Array | null;
-  readonly infoHashV2: Uint8Array | null;
-  readonly name: string;
-  readonly folder: string;
-  readonly trackers: readonly (readonly string[])[];
-  readonly webSeeds: readonly string[];
-  /** Indices into `meta.files`, pads counted (or not); null: all. */
-  readonly select: readonly number[] | null;
-  readonly selectSkipsPads: boolean;
-  /** Per file 0..7, from an earlier run; null: all alike. */
-  readonly priorities: Uint8Array | null;
-  readonly sequential: boolean;
-  readonly firstAndLast: boolean;
-  readonly preallocate: 'sparse' | 'full';
-  readonly existing: 'check' | 'trust';
-  readonly downloadLimit: number;
-  readonly uploadLimit: number;
-  readonly paused: boolean;
-  /** What the state store had of it. */
-  readonly record: ResumeRecord | null;
-  readonly sink: EntrySink;
-}
-
-/** What the public face hears of a torrent. */
-export interface EntrySink {
-  onState(entry: Entry, state: TorrentState): void;
-  onMetadata(entry: Entry, meta: Metainfo): void;
-  onVerified(entry: Entry, piece: number): void;
-  onDone(entry: Entry): void;
-  onError(entry: Entry, fault: IoFault): void;
-  onWarning(entry: Entry, message: string): void;
-}
+import { RecordKeeper } from './record-keeper.ts';
+import { bytesIn, chosenFiles, piecePriorities, wantedBytes } from './selection.ts';
+import type { TorrentState } from './types.ts';
 
 /** Connections of one torrent (libtorrent's default for a session is 200; one swarm rarely gains by more than 80). */
 const MAX_PEERS = 100;
-/** How often what is claimed is written down (DEMANDS K1: at most 2 s of progress lost). */
-const SAVE_MS = 1000;
-/** So much more flushed is written down at once, so that little is lost however fast it comes; at most this often. */
-const SAVE_BYTES = 4 << 20;
-const SAVE_SOON_MS = 200;
 /** How often data is synced to the medium while it flows in. */
 const SYNC_MS = 15_000;
 /** How often a failed disk is tried again by itself. */
@@ -81,13 +42,6 @@ const SHORTAGES: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'E
 /** A connection that was silent for so long makes way for another of the same peer. */
 const REPLACED_MS = 10_000;
 const CLIENT = 'Shoal 0.1';
-/** A .torrent whose info dictionary is no longer than this stands in the record itself. */
-export const INLINE_TORRENT_BYTES = 65536;
-
-/** Under which a large .torrent is kept in the state store. */
-export function metaKey(key: string): string {
-  return `${key}.torrent`;
-}
 
 export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   readonly core: SessionCore;
@@ -124,11 +78,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   #paused: boolean;
   #stopping = false;
   #touched = false;
-  #dirty = false;
-  #saving = false;
-  #savedAtMs = 0;
-  /** Flushed since then. */
-  #unsavedBytes = 0;
+  readonly #keeper: RecordKeeper;
   #syncedAtMs = 0;
   /** Data came since the last sync. */
   #wrote = false;
@@ -136,7 +86,6 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   #complete = false;
   #trustedBytes = 0;
   #prepared = false;
-  #metaSaved = false;
   #stopListeners: Set<() => void> | null = null;
 
   constructor(core: SessionCore, options: EntryOptions) {
@@ -177,6 +126,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
       uploadSlots: core.options.uploadSlots,
     });
     this.swarm.sequential = options.sequential;
+    this.#keeper = new RecordKeeper(this);
   }
 
   // -------------------------------------------------------------------------------------------------------- commands
@@ -206,6 +156,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   resume(): void {
     if (!this.#paused && this.state !== 'error') return;
     this.#paused = false;
+    this.disk?.letGo();
     this.#retry();
     this.touchRecord();
   }
@@ -214,6 +165,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   recheck(): void {
     if (this.swarm.layout === null || this.state === 'checking') return;
     this.#go('checking');
+    this.disk!.letGo();
     this.checkedPieces = 0;
     this.checkTotal = this.meta!.pieceCount;
     this.core.active.add(this);
@@ -224,7 +176,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   move(folder: string, done: (fault: IoFault | null) => void): void {
     // a kill in the middle finds the files at either place
     this.movingTo = folder;
-    this.save();
+    this.#keeper.save(false, null);
     this.disk!.move(folder, (fault) => {
       this.core.begin();
       this.movingTo = null;
@@ -281,8 +233,8 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     for (const listener of [...(this.#stopListeners ?? [])]) listener();
     this.swarm.stop();
     this.core.active.delete(this);
-    if (this.disk === null) this.save(true, done);
-    else this.disk.stop((fault) => this.save(fault === null, done));
+    if (this.disk === null) this.#keeper.save(true, done);
+    else this.disk.stop((fault) => this.#keeper.save(fault === null, done));
     this.state = 'stopped';
   }
 
@@ -306,7 +258,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
       this.#retryAtMs = Infinity;
       this.#retry();
     }
-    if (this.#dirty && now - this.#savedAtMs >= SAVE_MS) this.save();
+    this.#keeper.tick(now);
     if (this.disk !== null && this.#wrote && now - this.#syncedAtMs >= SYNC_MS) {
       this.#syncedAtMs = now;
       this.#wrote = false;
@@ -517,8 +469,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   onFlushed(piece: number): void {
     this.onTouched();
     this.swarm.onFlushed(piece);
-    this.#unsavedBytes += this.layout!.pieceSize(piece);
-    if (this.#unsavedBytes >= SAVE_BYTES && this.core.turn.now - this.#savedAtMs >= SAVE_SOON_MS) this.save();
+    this.#keeper.flushed(this.layout!.pieceSize(piece));
   }
 
   onRead(job: number, fault: IoFault | null, slots: Int32Array, count: number): void {
@@ -572,83 +523,19 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
 
   /** Bytes of the wanted files, pads left out. */
   bytesTotal(): number {
-    if (this.meta === null) return 0;
-    if (this.priorities === null) return this.meta.bytes;
-    let bytes = 0;
-    this.meta.files.forEach((file, i) => {
-      if (!file.pad && this.priorities![i]! > 0) bytes += file.length;
-    });
-    return bytes;
+    return this.meta === null ? 0 : wantedBytes(this.meta, this.priorities);
   }
 
+  /** Of these, verified and flushed. */
   bytesDone(): number {
     return this.swarm.flushed === null ? 0 : this.#bytesOf(this.swarm.flushed);
-  }
-
-  /** Flushed bytes of one file. */
-  fileBytesDone(file: number): number {
-    const { flushed } = this.swarm;
-    return flushed === null ? 0 : this.#fileBytes(file, flushed);
-  }
-
-  stats(): TorrentStats {
-    const { swarm } = this;
-    const bytesDone = this.bytesDone();
-    const bytesTotal = this.bytesTotal();
-    const downRate = swarm.down.rateBps;
-    let seeds = 0;
-    for (const peer of swarm.peers) if (peer.isSeed) seeds++;
-    return {
-      state: this.state,
-      bytesDone,
-      bytesTotal,
-      downRate,
-      upRate: swarm.up.rateBps,
-      downloaded: swarm.down.total,
-      uploaded: swarm.up.total,
-      wasted: swarm.wasted,
-      hashFails: swarm.hashFails,
-      resumed: this.resumedBytes,
-      peers: swarm.peers.length,
-      seeds,
-      candidates: this.book.candidateCount,
-      piecesDone: swarm.have?.count ?? 0,
-      pieceCount: this.meta?.pieceCount ?? 0,
-      spilled: swarm.spilled,
-      checking: this.state === 'checking' ? this.checkedPieces / Math.max(1, this.checkTotal) : null,
-      eta: downRate > 0 && bytesTotal > bytesDone ? (bytesTotal - bytesDone) / downRate : null,
-      error: this.error,
-    };
-  }
-
-  peerStats(): PeerStats[] {
-    return this.swarm.peers.map((peer) => ({
-      address: peer.link.remote,
-      client: peer.conversation.remote.client ?? clientName(peer.peerId),
-      incoming: peer.link.incoming,
-      progress: peer.has === null ? Number(peer.rawAll) : peer.has.count / Math.max(1, peer.has.length),
-      downRate: peer.down.rateBps,
-      upRate: peer.up.rateBps,
-      downloaded: peer.down.total,
-      uploaded: peer.up.total,
-      amChoking: peer.conversation.amChoking,
-      amInterested: peer.conversation.amInterested,
-      peerChoking: peer.conversation.peerChoking,
-      peerInterested: peer.conversation.peerInterested,
-      requestsOut: peer.window.count,
-      requestsIn: peer.uploads.count,
-    }));
-  }
-
-  trackerStats(): TrackerStats[] {
-    return this.announcer.status(this.core.turn.now);
   }
 
   // ---------------------------------------------------------------------------------------------------------- record
 
   /** What the record says has changed. */
   touchRecord(): void {
-    this.#dirty = true;
+    this.#keeper.touch();
     this.core.active.add(this);
   }
 
@@ -677,42 +564,13 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     return toHex(this.infoHash ?? this.infoHashV2!);
   }
 
-  /** Writes the record; one at a time, and what changes meanwhile goes into the next. */
-  save(clean = false, done: (() => void) | null = null): void {
-    if (this.#saving && !clean) return;
-    this.#dirty = false;
-    this.#saving = true;
-    this.#savedAtMs = this.core.turn.now;
-    this.#unsavedBytes = 0;
-    if (!this.#metaSaved && this.meta !== null) this.#saveMeta();
-    this.core.ports.state.save(this.key, recordBytes(this, clean), (fault) => {
-      this.core.begin();
-      this.#saving = false;
-      if (this.#dirty) this.core.active.add(this);
-      if (fault !== null) this.options.sink.onWarning(this, fault.message);
-      done?.();
-    });
-  }
-
-  /** A large .torrent has a record of its own, so that the one saved each second stays small. */
-  #saveMeta(): void {
-    this.#metaSaved = true;
-    if (this.meta!.infoBytes.length <= INLINE_TORRENT_BYTES) return;
-    const bytes = this.torrentBytes();
-    this.core.ports.state.save(metaKey(this.key), bytes, (fault) => {
-      if (fault === null) return;
-      this.#metaSaved = false;
-      this.options.sink.onWarning(this, fault.message);
-    });
-  }
-
   // --------------------------------------------------------------------------------------------------------- private
 
   #adopt(meta: Metainfo): void {
     this.meta = meta;
     this.name = meta.name;
     this.layout = new Layout(meta);
-    this.priorities = this.#chosen(meta);
+    this.priorities = chosenFiles(meta, this.options);
     const { ports, readCache } = this.core;
     this.disk = new Disk({
       meta,
@@ -730,20 +588,6 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     for (let f = 0; f < meta.files.length; f++) if (this.priorities?.[f] === 0) this.disk.setWanted(f, false);
     this.core.active.add(this);
     this.disk.restore(this.options.record, this.options.existing, ports.state.bootId);
-  }
-
-  /** What is wanted from the start. */
-  #chosen(meta: Metainfo): Uint8Array | null {
-    const { priorities, select, selectSkipsPads } = this.options;
-    if (select === null) return priorities?.length === meta.files.length ? priorities : null;
-    const chosen = new Uint8Array(meta.files.length);
-    let index = 0;
-    const wanted = new Set(select);
-    meta.files.forEach((file, f) => {
-      if (wanted.has(selectSkipsPads ? index : f) && !file.pad) chosen[f] = 4;
-      if (!file.pad) index++;
-    });
-    return chosen;
   }
 
   /** Into the state that fits. */
@@ -834,7 +678,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
 
   /** An entry with nothing going on is not looked at until something comes in. */
   #settleActivity(): void {
-    const idle = this.swarm.peers.length === 0 && this.dialing === 0 && !this.#dirty;
+    const idle = this.swarm.peers.length === 0 && this.dialing === 0 && !this.#keeper.dirty;
     if (!idle || this.#wrote || this.#retryAtMs !== Infinity || this.swarm.picker !== null) return;
     if (this.state !== 'seeding' && this.state !== 'paused') return;
     if (this.book.candidateCount > 0 && !this.#paused) return;
@@ -842,57 +686,10 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   }
 
   #piecePriorities(): Uint8Array | null {
-    const { meta, layout, priorities } = this;
-    if (meta === null || layout === null) return null;
-    if (priorities === null && !this.options.firstAndLast) return null;
-    const pieces = new Uint8Array(meta.pieceCount);
-    meta.files.forEach((file, f) => {
-      const priority = priorities === null ? 4 : priorities[f]!;
-      if (file.pad || file.length === 0 || priority === 0) return;
-      const first = layout.firstPiece(f);
-      const last = layout.lastPiece(f);
-      for (let p = first; p <= last; p++) pieces[p] = Math.max(pieces[p]!, priority);
-      if (!this.options.firstAndLast) return;
-      pieces[first] = 7;
-      pieces[last] = 7;
-    });
-    return pieces;
+    return piecePriorities(this.meta!, this.layout!, this.priorities, this.options.firstAndLast);
   }
 
-  /** Bytes of wanted files in these pieces, pads left out. */
   #bytesOf(pieces: Bitfield): number {
-    const { meta, layout } = this;
-    if (meta === null || layout === null) return 0;
-    if (pieces.isFull) return this.bytesTotal();
-    if (this.priorities === null && !this.#hasPads()) {
-      let bytes = pieces.count * meta.pieceLength;
-      const last = meta.pieceCount - 1;
-      if (meta.infoHash !== null && last >= 0 && pieces.get(last)) bytes -= meta.pieceLength - layout.pieceSize(last);
-      if (meta.infoHash !== null) return bytes;
-    }
-    let bytes = 0;
-    meta.files.forEach((file, f) => {
-      if (!file.pad && this.priorities?.[f] !== 0) bytes += this.#fileBytes(f, pieces);
-    });
-    return bytes;
-  }
-
-  #fileBytes(index: number, pieces: Bitfield): number {
-    const layout = this.layout!;
-    const { files, pieceLength } = this.meta!;
-    const file = files[index]!;
-    if (pieces.isFull || file.length === 0) return file.length;
-    let bytes = 0;
-    for (let p = layout.firstPiece(index); p <= layout.lastPiece(index); p++) {
-      if (!pieces.get(p)) continue;
-      const begin = p * pieceLength;
-      const end = begin + layout.pieceSize(p);
-      bytes += Math.min(end, file.offset + file.length) - Math.max(begin, file.offset);
-    }
-    return bytes;
-  }
-
-  #hasPads(): boolean {
-    return this.meta!.files.some((file) => file.pad);
+    return bytesIn(this.meta!, this.layout!, this.priorities, pieces);
   }
 }

@@ -8,7 +8,7 @@
 import { utf8Encode } from '../base/bytes.ts';
 import { BDict, decode, encode } from '../codec/bencode.ts';
 import { encodeRecord, magnetRecord, makeRecord } from '../disk/resume.ts';
-import { type Entry, INLINE_TORRENT_BYTES } from './entry.ts';
+import type { Entry } from './entry.ts';
 
 export interface RecordedOptions {
   /** Per file 0..7, or null. */
@@ -32,6 +32,13 @@ const NOTHING: RecordedOptions = {
   infoHashV2: null,
 };
 const NONE = new Uint8Array(0);
+/** A .torrent whose info dictionary is no longer than this stands in the record itself. */
+export const INLINE_TORRENT_BYTES = 65536;
+
+/** Under which a large .torrent is kept in the state store. */
+export function metaKey(key: string): string {
+  return `${key}.torrent`;
+}
 
 /** The record of a torrent as it stands, as bytes for the state store. */
 export function recordBytes(entry: Entry, clean: boolean): Uint8Array {

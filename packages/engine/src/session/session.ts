@@ -12,9 +12,9 @@ import { type Metainfo, parseTorrent } from '../codec/metainfo.ts';
 import { decodeRecord, type ResumeRecord } from '../disk/resume.ts';
 import { CandidateSource } from '../swarm/peer-book.ts';
 import { type CoreSink, SessionCore } from './core.ts';
-import { type EntryOptions, metaKey } from './entry.ts';
+import type { EntryOptions } from './entry-options.ts';
 import { EventStream } from './event-stream.ts';
-import { readOptions } from './record.ts';
+import { metaKey, readOptions } from './record.ts';
 import { Torrent } from './torrent.ts';
 import type { AddOptions, SessionOptions, SessionStats, ShoalEvent, TorrentSource } from './types.ts';
 

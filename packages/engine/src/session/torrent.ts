@@ -8,10 +8,13 @@ import { type IoFault, ShoalError } from '../base/errors.ts';
 import { parseEndpoint } from '../base/ip.ts';
 import type { Metainfo } from '../codec/metainfo.ts';
 import { CandidateSource } from '../swarm/peer-book.ts';
-import type { Entry, EntrySink } from './entry.ts';
+import type { Entry } from './entry.ts';
+import type { EntrySink } from './entry-options.ts';
 import { EventStream } from './event-stream.ts';
 import { FileStream, type StreamOptions } from './file-stream.ts';
+import { fileBytesIn } from './selection.ts';
 import type { Session } from './session.ts';
+import { peerStats, torrentStats } from './torrent-stats.ts';
 import type { PeerStats, ShoalEvent, TorrentState, TorrentStats, TrackerStats } from './types.ts';
 
 /** A file of a torrent. Pads are not among them. */
@@ -38,7 +41,8 @@ export class TorrentFileHandle {
 
   /** Verified and flushed bytes. */
   get bytesDone(): number {
-    return this.#entry.fileBytesDone(this.#metaIndex);
+    const { layout, meta, swarm } = this.#entry;
+    return swarm.flushed === null ? 0 : fileBytesIn(meta!, layout!, this.#metaIndex, swarm.flushed);
   }
 
   /** 0: not wanted; 1..7, 4 by default. */
@@ -131,15 +135,15 @@ export class Torrent implements EntrySink {
   }
 
   stats(): TorrentStats {
-    return this.entry.stats();
+    return torrentStats(this.entry);
   }
 
   peers(): PeerStats[] {
-    return this.entry.peerStats();
+    return peerStats(this.entry);
   }
 
   trackers(): TrackerStats[] {
-    return this.entry.trackerStats();
+    return this.entry.announcer.status(this.entry.core.turn.now);
   }
 
   /** A byte per piece: 0 missing, 1 partial, 2 verified, 3 flushed. */
