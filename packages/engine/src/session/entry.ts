@@ -19,7 +19,6 @@ import { makePeerId } from '../codec/peer-id.ts';
 import { type AnnounceFigures, Announcer, type AnnounceSink } from '../discovery/announce.ts';
 import type { NamedPeer } from '../discovery/tracker.ts';
 import { Disk, type DiskSink } from '../disk/disk.ts';
-import type { ResumeRecord } from '../disk/resume.ts';
 import { CandidateSource, PeerBook } from '../swarm/peer-book.ts';
 import { Swarm, type SwarmSink } from '../swarm/swarm.ts';
 import { UploadQueue } from '../swarm/upload-queue.ts';
