@@ -5,7 +5,7 @@
  * when all are in, the info-hash decides. A wrong one costs everybody who sent a part of it their say: the next attempt
  * takes everything from one peer, and who sends wrong metadata alone is closed.
  *
- * Limits: 16 MiB of metadata (DEMANDS W14; libtorrent takes 30), one piece in flight per peer, 10 s for an answer. Serving:
+ * Limits: 16 MiB of metadata (DEMANDS W14; libtorrent takes 30), 32 pieces in flight per peer, 10 s for an answer. Serving:
  * twice the metadata's size per peer and minute, rejects after that.
  */
 
@@ -16,8 +16,10 @@ import type { Peer } from './peer.ts';
 
 export const METADATA_PIECE_BYTES = 16384;
 const MAX_METADATA_BYTES = 16 << 20;
-/** rtorrent forgets a request that comes while it answers another. */
-const IN_FLIGHT_PER_PEER = 1;
+/** Half of what Transmission queues. */
+const MAX_IN_FLIGHT = 32;
+/** A peer that answers sooner is asked for one piece at a time. */
+const QUICK_MS = 250;
 const ANSWER_MS = 10_000;
 /** Rest after a reject or a wrong size (libtorrent: 1 min). */
 const REST_MS = 60_000;
@@ -31,6 +33,17 @@ export interface MetadataSink {
   onMetadata(infoBytes: Uint8Array): void;
 }
 
+/**
+ * How many pieces one peer may be asked for at once. Transmission answers all that it was asked every 3 s, so that each
+ * slow answer makes room for one more; rtorrent forgets what comes while it answers another, so that a peer that left one
+ * out is asked for one at a time from then on.
+ */
+interface Pace {
+  limit: number;
+  forgetful: boolean;
+  answered: boolean;
+}
+
 export class MetadataFetch {
   readonly #infoHash: Uint8Array | null;
   readonly #infoHashV2: Uint8Array | null;
@@ -41,6 +54,10 @@ export class MetadataFetch {
   /** Per piece: who was asked, when; who sent it. */
   #askedOf = new Int32Array(0);
   #askedAtMs = new Float64Array(0);
+  /** Order in which the pieces were asked for. */
+  #askedAs = new Int32Array(0);
+  #askedCount = 0;
+  readonly #paces = new Map<number, Pace>();
   #sentBy = new Int32Array(0);
   #missingCount = 0;
   #begunAtMs = 0;
@@ -75,9 +92,11 @@ export class MetadataFetch {
     if (this.#buffer === null) this.#begin(size, now);
     if (this.#buffer!.length !== size) return;
     if (this.#alone) this.#soleNumber = peer.number;
-    for (let i = 0; i < this.#sentBy.length && peer.metadataAsked < IN_FLIGHT_PER_PEER; i++) {
+    const { limit } = this.#paceOf(peer);
+    for (let i = 0; i < this.#sentBy.length && peer.metadataAsked < limit; i++) {
       if (this.#sentBy[i] !== NOBODY || this.#askedOf[i] !== NOBODY) continue;
       this.#askedOf[i] = peer.number;
+      this.#askedAs[i] = this.#askedCount++;
       this.#askedAtMs[i] = now;
       peer.metadataAsked++;
       peer.conversation.metadataRequest(i);
@@ -95,6 +114,7 @@ export class MetadataFetch {
     if (data.length !== length || totalSize !== buffer.length) return this.#rest(peer, now);
     buffer.set(data, from);
     this.#sentBy[piece] = peer.number;
+    this.#answered(peer, piece, now);
     this.#missingCount--;
     if (this.#missingCount === 0) this.#judge(peers, now);
     else this.ask(peer, now);
@@ -116,7 +136,9 @@ export class MetadataFetch {
       this.#askedOf[i] = NOBODY;
       if (slow === undefined) continue;
       slow.metadataAsked--;
-      this.#rest(slow, now);
+      const pace = this.#paceOf(slow);
+      if (pace.answered && !pace.forgetful) forgets(pace);
+      else this.#rest(slow, now);
     }
     // nobody left who speaks of this size, or others wait while it goes on and on: start over with another
     const size = this.#buffer.length;
@@ -150,6 +172,7 @@ export class MetadataFetch {
   forget(peer: Peer): void {
     for (let i = 0; i < this.#askedOf.length; i++) if (this.#askedOf[i] === peer.number) this.#askedOf[i] = NOBODY;
     if (this.#soleNumber === peer.number) this.#soleNumber = NOBODY;
+    this.#paces.delete(peer.number);
   }
 
   /** A peer asks for a piece of it. */
@@ -180,9 +203,37 @@ export class MetadataFetch {
     this.#buffer = new Uint8Array(size);
     this.#askedOf = new Int32Array(count).fill(NOBODY);
     this.#askedAtMs = new Float64Array(count);
+    this.#askedAs = new Int32Array(count);
     this.#sentBy = new Int32Array(count).fill(NOBODY);
     this.#missingCount = count;
     this.#begunAtMs = now;
+  }
+
+  /**
+   * Answers come in the order of the questions: what was asked before this one and is not here will not come. Then what
+   * was asked after it may not come either, and is free too.
+   */
+  #answered(peer: Peer, piece: number, now: number): void {
+    const pace = this.#paceOf(peer);
+    pace.answered = true;
+    const leftOut = this.#askedOf.some((of, i) => of === peer.number && this.#askedAs[i]! < this.#askedAs[piece]!);
+    if (!leftOut) {
+      const slow = now - this.#askedAtMs[piece]! >= QUICK_MS;
+      if (slow && !pace.forgetful) pace.limit = Math.min(pace.limit + 1, MAX_IN_FLIGHT);
+      return;
+    }
+    forgets(pace);
+    peer.metadataAsked = 0;
+    for (let i = 0; i < this.#askedOf.length; i++) if (this.#askedOf[i] === peer.number) this.#askedOf[i] = NOBODY;
+  }
+
+  #paceOf(peer: Peer): Pace {
+    let pace = this.#paces.get(peer.number);
+    if (pace === undefined) {
+      pace = { limit: 1, forgetful: false, answered: false };
+      this.#paces.set(peer.number, pace);
+    }
+    return pace;
   }
 
   #judge(peers: readonly Peer[], now: number): void {
@@ -214,4 +265,9 @@ export class MetadataFetch {
     peer.metadataRestUntilMs = now + REST_MS;
     if (this.#soleNumber === peer.number) this.#soleNumber = NOBODY;
   }
+}
+
+function forgets(pace: Pace): void {
+  pace.forgetful = true;
+  pace.limit = 1;
 }

@@ -1,0 +1,89 @@
+/** The pace of asking, against peers that behave as real clients were seen to. */
+
+import { expect, test } from 'vitest';
+import { equal } from '../base/bytes.ts';
+import { sha1 } from '../base/hash.ts';
+import { METADATA_PIECE_BYTES, MetadataFetch } from './metadata-fetch.ts';
+import type { Peer } from './peer.ts';
+
+const SIZE = 81 * METADATA_PIECE_BYTES - 1000;
+const INFO: Uint8Array = Uint8Array.from({ length: SIZE }, (_, i) => (i * 7 + (i >> 9)) & 255);
+
+interface Answer {
+  readonly piece: number;
+  readonly atMs: number;
+}
+
+/** Fetches from one peer; `respond` turns a request at a time into an answer, or null: it is forgotten. */
+function fetchFrom(respond: (piece: number, now: number) => Answer | null): { seconds: number; mostAsked: number } {
+  const answers: Answer[] = [];
+  let now = 0;
+  let done = false;
+  let mostAsked = 0;
+  const peer = {
+    number: 3,
+    closed: false,
+    metadataAsked: 0,
+    metadataRestUntilMs: 0,
+    link: { touch() {} },
+    conversation: {
+      remote: { metadataSize: SIZE },
+      supports: { metadata: true },
+      metadataRequest(piece: number) {
+        const answer = respond(piece, now);
+        if (answer !== null) answers.push(answer);
+      },
+    },
+    fault() {
+      throw new Error('closed');
+    },
+  } as unknown as Peer;
+  const fetch = new MetadataFetch(sha1(INFO), null, {
+    onMetadata(bytes) {
+      expect(equal(bytes, INFO)).toBe(true);
+      done = true;
+    },
+  });
+  fetch.ask(peer, now);
+  for (; !done && now < 600_000; now += 50) {
+    for (const answer of answers.filter(({ atMs }) => atMs <= now)) {
+      answers.splice(answers.indexOf(answer), 1);
+      const from = answer.piece * METADATA_PIECE_BYTES;
+      fetch.received(peer, answer.piece, SIZE, INFO.subarray(from, from + METADATA_PIECE_BYTES), [peer], now);
+      mostAsked = Math.max(mostAsked, peer.metadataAsked);
+    }
+    if (now % 1000 === 0) {
+      fetch.sweep([peer], now);
+      fetch.ask(peer, now);
+    }
+  }
+  expect(done).toBe(true);
+  expect(peer.metadataAsked).toBe(0);
+  return { seconds: now / 1000, mostAsked };
+}
+
+test('of a peer that answers everything each 3 s (Transmission) more and more is asked', () => {
+  const { seconds, mostAsked } = fetchFrom((piece, now) => ({ piece, atMs: Math.floor(now / 3000 + 1) * 3000 }));
+  expect(mostAsked).toBeGreaterThan(16);
+  expect(seconds).toBeLessThan(30);
+});
+
+/** Forgets what comes while it answers another (rtorrent). */
+function forgetful(answerMs: number): (piece: number, now: number) => Answer | null {
+  let busyUntilMs = -1;
+  return (piece, now) => {
+    if (now < busyUntilMs) return null;
+    busyUntilMs = now + answerMs;
+    return { piece, atMs: busyUntilMs };
+  };
+}
+
+test('a near peer that takes one request at a time (rtorrent) is never asked for two', () => {
+  const { seconds, mostAsked } = fetchFrom(forgetful(50));
+  expect(mostAsked).toBe(1);
+  expect(seconds).toBeLessThan(10);
+});
+
+test('a far one is found out', () => {
+  expect(fetchFrom(forgetful(400)).seconds).toBeLessThan(60);
+});
