@@ -5,14 +5,12 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type Agent, has, type Made, makeFile, makeTorrent, needs, pause, sameBytes, until, World } from './kit.ts';
+import { afterAll, beforeAll, describe, expect } from 'vitest';
+import { type Agent, has, it, type Made, makeFile, makeTorrent, needs, pause, sameBytes, until, World } from './kit.ts';
 
 const MIB = 1 << 20;
 const build = new World();
 const shim = build.path('shim.so');
-let world: World;
-let control = '';
 
 beforeAll(() => {
   if (!has('gcc')) return;
@@ -28,19 +26,15 @@ beforeAll(() => {
   ]);
 });
 afterAll(() => build.close());
-beforeEach(() => {
-  world = new World();
-  control = world.path('control');
-});
-afterEach(() => world.close());
 
-function set(call: string, code: string, every: number, text: string): void {
+/** From now on these calls fail. */
+function set(world: World, call: string, code: string, every: number, text: string): void {
   const errno = constants.errno[code as keyof typeof constants.errno];
-  writeFileSync(control, `${call} ${errno} ${every} ${text}`);
+  writeFileSync(world.path('control'), `${call} ${errno} ${every} ${text}`);
 }
 
-function shimmed(): Agent {
-  return world.agent({ env: { LD_PRELOAD: shim, SHOAL_FAULT: control } });
+function shimmed(world: World): Agent {
+  return world.agent({ env: { LD_PRELOAD: shim, SHOAL_FAULT: world.path('control') } });
 }
 
 type Logged = [
@@ -74,14 +68,17 @@ describe('a file call that fails', () => {
     ['open', 'EIO'],
     ['sync', 'EIO'],
   ] as const) {
-    it(`(${call}, ${code}) while downloading is an error of the torrent, and no longer when it works again`, async (context) => {
-      needs(context, [has('gcc'), 'gcc']);
+    it.concurrent(`(${call}, ${code}) while downloading is an error of the torrent, and no longer when it works again`, async ({
+      world,
+      skip,
+    }) => {
+      needs(skip, [has('gcc'), 'gcc']);
       const made = makeFile('data', 24 * MIB);
       const { peer } = await world.seed([made], call === 'sync' ? { uploadLimit: 2 * MIB } : {});
       const folder = world.make('down');
-      const agent = shimmed();
+      const agent = shimmed(world);
       await agent.open({ state: world.path('state') });
-      set(call, code, 1, call === 'open' ? 'data' : `${folder}/data`);
+      set(world, call, code, 1, call === 'open' ? 'data' : `${folder}/data`);
       await agent.add(made, { folder, peers: [peer] });
       const { error } = await agent.until(
         0,
@@ -92,7 +89,7 @@ describe('a file call that fails', () => {
       expect(error!.code).toBe(code);
       expect(error!.message).toContain(`${folder}/data`);
       await expectNothingFalse(made, agent, folder);
-      writeFileSync(control, '');
+      writeFileSync(world.path('control'), '');
       await agent.until(0, ({ state }) => state === 'seeding', 20_000, 'completion');
       expect(sameBytes(made, folder)).toBe(true);
       expect((await agent.stats()).hashFails).toBe(0);
@@ -101,19 +98,19 @@ describe('a file call that fails', () => {
     });
   }
 
-  it('now and then (1 in 50, all kinds) does not keep a download from its end', async (context) => {
-    needs(context, [has('gcc'), 'gcc']);
+  it.concurrent('now and then (1 in 50, all kinds) does not keep a download from its end', async ({ world, skip }) => {
+    needs(skip, [has('gcc'), 'gcc']);
     const files = Array.from({ length: 60 }, (_, i) => ({ path: [`f${i}`], bytes: randomBytes(200_000 + i * 1000) }));
     const made = makeTorrent('many', files, { pieceLength: 65536 });
     const { peer } = await world.seed([made]);
     const folder = world.make('down');
-    const agent = shimmed();
+    const agent = shimmed(world);
     await agent.open({ state: world.path('state') });
-    set('all', 'EIO', 50, folder);
+    set(world, 'all', 'EIO', 50, folder);
     await agent.add(made, { folder, peers: [peer] });
     await agent.until(0, ({ error }) => error !== null, 5000, 'an error');
     await pause(500);
-    set('all', 'EIO', 400, folder);
+    set(world, 'all', 'EIO', 400, folder);
     await agent.until(0, ({ state }) => state === 'seeding', 60_000, 'completion');
     expect(sameBytes(made, folder)).toBe(true);
     await expectNobodyBanned(agent);
@@ -121,15 +118,22 @@ describe('a file call that fails', () => {
   });
 
   for (const code of ['EIO', 'EACCES'] as const) {
-    it(`(read, ${code}) while seeding refuses the piece, serves the others, and bans nobody`, async (context) => {
-      needs(context, [has('gcc'), 'gcc']);
+    it.concurrent(`(read, ${code}) while seeding refuses the piece, serves the others, and bans nobody`, async ({
+      world,
+      skip,
+    }) => {
+      needs(skip, [has('gcc'), 'gcc']);
       const files = [
         { path: ['bad'], bytes: randomBytes(4 * MIB) },
         { path: ['good'], bytes: randomBytes(8 * MIB) },
       ];
       const made = makeTorrent('pair', files, { pieceLength: 1 << 18 });
-      set(code === 'EACCES' ? 'open' : 'read', code, 1, code === 'EACCES' ? 'bad' : 'pair/bad');
-      const { agent: seed, peer } = await world.seed([made], {}, { env: { LD_PRELOAD: shim, SHOAL_FAULT: control } });
+      set(world, code === 'EACCES' ? 'open' : 'read', code, 1, code === 'EACCES' ? 'bad' : 'pair/bad');
+      const { agent: seed, peer } = await world.seed(
+        [made],
+        {},
+        { env: { LD_PRELOAD: shim, SHOAL_FAULT: world.path('control') } },
+      );
       const agent = world.agent();
       await agent.open();
       const folder = world.make('down');
@@ -145,7 +149,7 @@ describe('a file call that fails', () => {
       );
       expect((await agent.stats()).hashFails).toBe(0);
       await expectNobodyBanned(agent);
-      writeFileSync(control, '');
+      writeFileSync(world.path('control'), '');
       if (code === 'EACCES') {
         // nothing was lost: looking is enough
         await seed.call('recheck', 0);
@@ -157,17 +161,17 @@ describe('a file call that fails', () => {
     });
   }
 
-  it('(rename) when state is saved warns and keeps the record before', async (context) => {
-    needs(context, [has('gcc'), 'gcc']);
+  it.concurrent('(rename) when state is saved warns and keeps the record before', async ({ world, skip }) => {
+    needs(skip, [has('gcc'), 'gcc']);
     const made = makeFile('data', 16 * MIB);
     const { peer } = await world.seed([made], { uploadLimit: 4 * MIB });
     const state = world.make('state');
     const folder = world.make('down');
-    const agent = shimmed();
+    const agent = shimmed(world);
     await agent.open({ state });
     await agent.add(made, { folder, peers: [peer] });
     await agent.until(0, ({ bytesDone }) => bytesDone > 4 * MIB, 20_000, 'a beginning');
-    set('rename', 'EIO', 1, '.state');
+    set(world, 'rename', 'EIO', 1, '.state');
     await until(
       () => agent.call<Logged[]>('log'),
       (log) => log.some(([, , event]) => event.type === 'warning'),

@@ -1,19 +1,17 @@
 /** D1: a full disk stops the torrent that fills it and nothing else, and it goes on when there is room. */
 
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { canMount, makeFile, needs, pause, sameBytes, World } from './kit.ts';
+import { describe, expect } from 'vitest';
+import { canMount, it, makeFile, needs, pause, sameBytes, until } from './kit.ts';
 
 const MIB = 1 << 20;
-let world: World;
-beforeEach(() => {
-  world = new World();
-});
-afterEach(() => world.close());
 
 describe('a full disk', () => {
-  it('is an error within 5 s, costs next to nothing, stops no other torrent, and ends when there is room', async (context) => {
-    needs(context, [canMount(), 'the right to mount a tmpfs']);
+  it.concurrent('is an error within 5 s, costs next to nothing, stops no other torrent, and ends when there is room', async ({
+    world,
+    skip,
+  }) => {
+    needs(skip, [canMount(), 'the right to mount a tmpfs']);
     const big = makeFile('big', 128 * MIB);
     const other = makeFile('other', 24 * MIB);
     const { peer } = await world.seed([big, other]);
@@ -49,9 +47,9 @@ describe('a full disk', () => {
     await getter.end();
   });
 
-  it('of the state leaves the old state, and the next session goes on from it', async (context) => {
-    needs(context, [canMount(), 'the right to mount a tmpfs']);
-    const made = makeFile('data', 48 * MIB);
+  it.concurrent('of the state leaves the old state, and the next session goes on from it', async ({ world, skip }) => {
+    needs(skip, [canMount(), 'the right to mount a tmpfs']);
+    const made = makeFile('data', 80 * MIB);
     const { agent: seed, peer } = await world.seed([made], { uploadLimit: 12 * MIB });
     const state = world.tmpfs('state', '1m');
     const folder = world.make('data');
@@ -73,8 +71,12 @@ describe('a full disk', () => {
     const held = readFileSync(`${state}/${name}`);
     expect(held.length).toBeGreaterThan(28);
     await first.until(0, ({ bytesDone }) => bytesDone > 30 * MIB, 20_000, 'more data though the state is full');
-    const log = await first.call<[number, number, { type: string; message?: string }][]>('log');
-    expect(log.some(([, , event]) => event.type === 'warning' && /no space/i.test(event.message ?? ''))).toBe(true);
+    await until(
+      () => first.call<[number, number, { type: string; message?: string }][]>('log'),
+      (log) => log.some(([, , event]) => event.type === 'warning' && /no space/i.test(event.message ?? '')),
+      5000,
+      'a warning',
+    );
     expect((await first.stats(0)).state).toBe('downloading');
     first.kill('SIGKILL');
     await first.exit;

@@ -13,15 +13,10 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { canMount, has, type Made, makeTorrent, needs, pause, sameBytes, until, World } from './kit.ts';
+import { describe, expect } from 'vitest';
+import { canMount, has, it, type Made, makeTorrent, needs, pause, sameBytes, until } from './kit.ts';
 
 const MIB = 1 << 20;
-let world: World;
-beforeEach(() => {
-  world = new World();
-});
-afterEach(() => world.close());
 
 function pair(): Made {
   const files = [
@@ -57,8 +52,8 @@ const HARMS: Record<string, (path: string, outside: string) => void> = {
 
 describe('a file underneath a seed', () => {
   for (const [harm, apply] of Object.entries(HARMS)) {
-    it(`that is ${harm} is noticed; no bad byte is served, the rest is`, async (context) => {
-      needs(context, [has('mkfifo'), 'mkfifo']);
+    it.concurrent(`that is ${harm} is noticed; no bad byte is served, the rest is`, async ({ world, skip }) => {
+      needs(skip, [has('mkfifo'), 'mkfifo']);
       const made = pair();
       const outside = world.path('outside');
       writeFileSync(outside, randomBytes(6 * MIB));
@@ -116,8 +111,8 @@ describe('a file underneath a seed', () => {
 
 describe('a file underneath a download', () => {
   for (const [harm, apply] of Object.entries(HARMS)) {
-    it(`that is ${harm} is downloaded again, or an error`, async (context) => {
-      needs(context, [has('mkfifo'), 'mkfifo']);
+    it.concurrent(`that is ${harm} is downloaded again, or an error`, async ({ world, skip }) => {
+      needs(skip, [has('mkfifo'), 'mkfifo']);
       const made = pair();
       const outside = world.path('outside');
       writeFileSync(outside, randomBytes(6 * MIB));
@@ -153,8 +148,11 @@ describe('a file underneath a download', () => {
 });
 
 describe('a file system that goes away', () => {
-  it('is an error; what was claimed is claimed again when it is back, and nothing is fetched again', async (context) => {
-    needs(context, [canMount(), 'the right to mount']);
+  it.concurrent('is an error; what was claimed is claimed again when it is back, and nothing is fetched again', async ({
+    world,
+    skip,
+  }) => {
+    needs(skip, [canMount(), 'the right to mount']);
     const files = Array.from({ length: 40 }, (_, i) => ({ path: [`f${i}`], bytes: randomBytes(600_000) }));
     const made = makeTorrent('tree', files, { pieceLength: 65536 });
     const { peer } = await world.seed([made]);

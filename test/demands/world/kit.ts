@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { TestContext } from 'vitest';
+import { type TestContext, test } from 'vitest';
 
 export const AGENT: string = fileURLToPath(new URL('agent.mjs', import.meta.url));
 
@@ -333,6 +333,15 @@ export class World {
   }
 }
 
+/** A test with a world of its own, so that several may wait at the same time (`it.concurrent`). */
+export const it = test.extend<{ world: World }>({
+  world: async ({ task: _ }, use) => {
+    const world = new World();
+    await use(world);
+    await world.close();
+  },
+});
+
 // ------------------------------------------------------------------------------------------------------------- skips
 
 export const isRoot: boolean = process.getuid?.() === 0;
@@ -361,6 +370,6 @@ export function canMount(): boolean {
 }
 
 /** Skips the test, saying why, unless all is given. */
-export function needs(context: TestContext, ...given: readonly (readonly [boolean, string])[]): void {
-  for (const [there, what] of given) context.skip(!there, `needs ${what}`);
+export function needs(skip: TestContext['skip'], ...given: readonly (readonly [boolean, string])[]): void {
+  for (const [there, what] of given) skip(!there, `needs ${what}`);
 }

@@ -2,19 +2,14 @@
 
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { bencode, type Made, makeTorrent, pause, sameBytes, World } from './kit.ts';
+import { describe, expect } from 'vitest';
+import { bencode, it, type Made, makeTorrent, pause, sameBytes } from './kit.ts';
 
 const MIB = 1 << 20;
-let world: World;
-beforeEach(() => {
-  world = new World();
-});
-afterEach(() => world.close());
 
 describe('few descriptors', () => {
   for (const limit of [64, 256]) {
-    it(`(ulimit -n ${limit}) are enough for 2,000 files and 200 peers`, async () => {
+    it(`(ulimit -n ${limit}) are enough for 2,000 files and 200 peers`, async ({ world }) => {
       const files = Array.from({ length: 2000 }, (_, i) => ({
         path: [`d${i % 20}`, `f${i}`],
         bytes: randomBytes(3000 + i),
@@ -75,7 +70,7 @@ describe('a torrent', () => {
     ['2^21 pieces', () => empty('pieces', [{ length: 2 ** 21 * 16384, path: ['huge'] }], 16384)],
   ];
   for (const [what, make] of shapes) {
-    it(`of ${what} is added within 10 s, with at most 400 MiB and 100 ms of delay (p99)`, async () => {
+    it(`of ${what} is added within 10 s, with at most 400 MiB and 100 ms of delay (p99)`, async ({ world }) => {
       const made = make();
       const agent = world.agent();
       await agent.open({ state: world.path('state') });

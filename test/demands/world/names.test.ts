@@ -14,11 +14,12 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect } from 'vitest';
 import { parseTorrent } from '../../../packages/engine/dist/src/index.js';
 import {
   type AgentOptions,
   has,
+  it,
   type Made,
   type MadeFile,
   makeFile,
@@ -26,15 +27,9 @@ import {
   needs,
   pause,
   sameBytes,
-  World,
 } from './kit.ts';
 
 const MIB = 1 << 20;
-let world: World;
-beforeEach(() => {
-  world = new World();
-});
-afterEach(() => world.close());
 
 const HOSTILE: (string | Uint8Array)[][] = [
   ['..', '..', 'evil-up'],
@@ -108,8 +103,11 @@ function changedPaths(trace: string): string[] {
 
 describe('hostile names', () => {
   for (const name of ['plain', '../up', '/abs', '..', 'bad\0name\n\u202e', 'C:\\x']) {
-    it(`in a torrent called ${JSON.stringify(name)} lead nowhere outside, by .torrent and by magnet`, async (context) => {
-      needs(context, [has('strace'), 'strace']);
+    it(`in a torrent called ${JSON.stringify(name)} lead nowhere outside, by .torrent and by magnet`, async ({
+      world,
+      skip,
+    }) => {
+      needs(skip, [has('strace'), 'strace']);
       const made = hostile(name);
       const safe = asSafe(made);
       const all = safe.files.map(({ path }) => path.join('/'));
@@ -179,7 +177,7 @@ function pair(): Made {
 }
 
 describe('links in the download folder', () => {
-  it("(file, folder, the torrent's own folder) are never written through", async () => {
+  it("(file, folder, the torrent's own folder) are never written through", async ({ world }) => {
     const made = pair();
     const { peer } = await world.seed([made]);
     const outside = world.make('outside');
@@ -206,7 +204,9 @@ describe('links in the download folder', () => {
     await agent.end();
   });
 
-  it('that take the place of a folder in the middle of a download (1,000 times) are never written through', async () => {
+  it('that take the place of a folder in the middle of a download (1,000 times) are never written through', async ({
+    world,
+  }) => {
     const files = Array.from({ length: 400 }, (_, i) => ({ path: ['sub', `f${i}`], bytes: randomBytes(20_000) }));
     const made = makeTorrent('tree', files, { pieceLength: 16384 });
     const { peer } = await world.seed([made], { uploadLimit: 2 * MIB });
@@ -238,7 +238,7 @@ describe('links in the download folder', () => {
 });
 
 describe('files that are made', () => {
-  it('have mode 0644, or 0755 where the torrent says executable, less the umask', async () => {
+  it('have mode 0644, or 0755 where the torrent says executable, less the umask', async ({ world }) => {
     const bytes = randomBytes(1000);
     const made = makeTorrent(
       'modes',
@@ -272,7 +272,7 @@ describe('files that are made', () => {
 });
 
 describe('delete with data', () => {
-  it('removes what the torrent made and nothing else (20 layouts)', async () => {
+  it('removes what the torrent made and nothing else (20 layouts)', async ({ world }) => {
     const outside = world.make('outside');
     writeFileSync(join(outside, 'target'), 'mine');
     const two = pair();

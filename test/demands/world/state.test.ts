@@ -2,21 +2,15 @@
 
 import { createHash, randomBytes } from 'node:crypto';
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type Agent, layOut, type Made, makeTorrent, pause, World } from './kit.ts';
-
-let world: World;
-beforeEach(() => {
-  world = new World();
-});
-afterEach(() => world.close());
+import { describe, expect } from 'vitest';
+import { type Agent, it, layOut, type Made, makeTorrent, pause, type World } from './kit.ts';
 
 const HEAD = 28;
 /** Of 10,000 changes; all of them with SHOAL_TAMPER=10000. */
 const SIGNED = Number(process.env['SHOAL_TAMPER'] ?? 150);
 
 /** Some pieces on disk, and the state that says so; gives the record's file. */
-async function begun(made: Made, folder: string, state: string): Promise<string> {
+async function begun(world: World, made: Made, folder: string, state: string): Promise<string> {
   const { peer } = await world.seed([made]);
   const agent = world.agent();
   await agent.open({ state });
@@ -46,7 +40,7 @@ async function truth(agent: Agent, index: number, good: boolean[]): Promise<void
 }
 
 describe('a tampered state folder', () => {
-  it('(every byte flipped, cut at every length) is never believed and never a crash', async () => {
+  it('(every byte flipped, cut at every length) is never believed and never a crash', async ({ world }) => {
     const made = makeTorrent(
       'pair',
       [
@@ -57,7 +51,7 @@ describe('a tampered state folder', () => {
     );
     const state = world.path('state');
     const folder = world.make('down');
-    const name = await begun(made, folder, state);
+    const name = await begun(world, made, folder, state);
     const record = readFileSync(`${state}/${name}`);
     // 10,000 records, each under a key of its own, in one folder
     const many = world.make('many');
@@ -79,7 +73,7 @@ describe('a tampered state folder', () => {
     expect(readdirSync(many).filter((file) => file.endsWith('.bad')).length).toBe(10_000);
   });
 
-  it('with the digests made right again is never a crash, and no way out of its folder', async () => {
+  it('with the digests made right again is never a crash, and no way out of its folder', async ({ world }) => {
     const made = makeTorrent(
       'pair',
       [
@@ -90,7 +84,7 @@ describe('a tampered state folder', () => {
     );
     const state = world.path('state');
     const folder = world.make('down');
-    const name = await begun(made, folder, state);
+    const name = await begun(world, made, folder, state);
     const record = readFileSync(`${state}/${name}`).subarray(HEAD);
     // one process after another would take minutes: one process, a session for each
     const agent = world.agent();
@@ -117,7 +111,9 @@ describe('a tampered state folder', () => {
     expect(readdirSync(world.folder).sort()).toEqual(['down', 'seed-0', 'state']);
   });
 
-  it('and the data changed in size or time, or cut, or the record of another torrent: nothing false is claimed', async () => {
+  it('and the data changed in size or time, or cut, or the record of another torrent: nothing false is claimed', async ({
+    world,
+  }) => {
     const bytes = randomBytes(300_000);
     const made = makeTorrent(
       'pair',
@@ -129,7 +125,7 @@ describe('a tampered state folder', () => {
     );
     const state = world.path('state');
     const folder = world.make('down');
-    const name = await begun(made, folder, state);
+    const name = await begun(world, made, folder, state);
     const all = (): boolean[] => Array.from({ length: 19 }, () => true);
     const path = `${folder}/pair/a`;
     const harms: [string, () => boolean[]][] = [

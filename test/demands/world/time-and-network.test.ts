@@ -4,15 +4,10 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { has, isRoot, makeFile, needs, pause, sameBytes, until, World } from './kit.ts';
+import { describe, expect } from 'vitest';
+import { has, isRoot, it, makeFile, needs, pause, sameBytes, until } from './kit.ts';
 
 const MIB = 1 << 20;
-let world: World;
-beforeEach(() => {
-  world = new World();
-});
-afterEach(() => world.close());
 
 function libfaketime(): string {
   for (const arch of existsSync('/usr/lib') ? ['.', ...readdirSync('/usr/lib')] : []) {
@@ -23,9 +18,9 @@ function libfaketime(): string {
 }
 
 describe('a wall clock that jumps', () => {
-  it('(years, days, hours) changes neither rates nor announces nor the end', async (context) => {
+  it.concurrent('(years, days, hours) changes neither rates nor announces nor the end', async ({ world, skip }) => {
     const library = libfaketime();
-    needs(context, [library !== '', 'libfaketime (the package faketime)']);
+    needs(skip, [library !== '', 'libfaketime (the package faketime)']);
     const asked: number[] = [];
     const server = createServer((_request, response) => {
       asked.push(performance.now());
@@ -85,7 +80,7 @@ function makeFileless(torrent: Buffer): Buffer {
 }
 
 describe('a process that sleeps', () => {
-  it('for 10 s, while its peer is replaced, is back within 15 s and finishes', async () => {
+  it.concurrent('for 10 s, while its peer is replaced, is back within 15 s and finishes', async ({ world }) => {
     const made = makeFile('data', 40 * MIB);
     const first = await world.seed([made], { uploadLimit: 3 * MIB });
     const getter = world.agent();
@@ -112,7 +107,7 @@ describe('a process that sleeps', () => {
     await getter.end();
   });
 
-  it('for 10 s while a peer downloads from it goes on where it was', async () => {
+  it.concurrent('for 10 s while a peer downloads from it goes on where it was', async ({ world }) => {
     const made = makeFile('data', 30 * MIB);
     const { agent: seed, peer } = await world.seed([made], { uploadLimit: 3 * MIB });
     const getter = world.agent();
@@ -134,8 +129,8 @@ describe('a process that sleeps', () => {
 });
 
 describe('a network that goes away', () => {
-  it('and comes back: the transfer goes on at its rate within 30 s', async (context) => {
-    needs(context, [isRoot, 'root'], [has('ip'), 'ip (the package iproute2)'], [canUnshare(), 'network namespaces']);
+  it.concurrent('and comes back: the transfer goes on at its rate within 30 s', async ({ world, skip }) => {
+    needs(skip, [isRoot, 'root'], [has('ip'), 'ip (the package iproute2)'], [canUnshare(), 'network namespaces']);
     const space = `shoal-${process.pid}`;
     const ip = (...args: string[]): void => void execFileSync('ip', args, { stdio: 'ignore' });
     ip('netns', 'add', space);

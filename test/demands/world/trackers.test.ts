@@ -7,17 +7,12 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { createServer as createTls } from 'node:https';
 import net, { type AddressInfo } from 'node:net';
 import { createGzip } from 'node:zlib';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type Agent, has, makeFile, makeTorrent, needs, pause, source, until, World } from './kit.ts';
+import { afterAll, describe, expect } from 'vitest';
+import { type Agent, has, it, makeFile, makeTorrent, needs, pause, source, until } from './kit.ts';
 
 const MIB = 1 << 20;
-let world: World;
 const open: { close(): unknown; closeAllConnections?(): void }[] = [];
-beforeEach(() => {
-  world = new World();
-});
-afterEach(async () => {
-  await world.close();
+afterAll(async () => {
   for (const server of open.splice(0)) {
     server.closeAllConnections?.();
     server.close();
@@ -74,8 +69,11 @@ const GOOD = 'd8:intervali1800e5:peers0:e';
 const statuses = (agent: Agent, index = 0): Promise<Status[]> => agent.call<Status[]>('trackers', index);
 
 describe('a bad tracker', () => {
-  it('of every kind fails with a reason and backs off; the next tier is used at once', async (context) => {
-    needs(context, [has('openssl'), 'openssl']);
+  it.concurrent('of every kind fails with a reason and backs off; the next tier is used at once', async ({
+    world,
+    skip,
+  }) => {
+    needs(skip, [has('openssl'), 'openssl']);
     const key = world.path('key.pem');
     const cert = world.path('cert.pem');
     const request = [
@@ -157,7 +155,9 @@ describe('a bad tracker', () => {
     expect(good.asked.map(({ event }) => event)).toEqual(['started', 'stopped']);
   });
 
-  it('that is slow (silent, or 1 byte/s) is given up after 30 s, holds up neither other torrents nor the end', async () => {
+  it.concurrent('that is slow (silent, or 1 byte/s) is given up after 30 s, holds up neither other torrents nor the end', async ({
+    world,
+  }) => {
     const silent = await tracker(() => {});
     const drip = await tracker((_request, response) => {
       response.writeHead(200);
@@ -191,7 +191,7 @@ describe('a bad tracker', () => {
     expect(performance.now() - from).toBeLessThan(5000);
   });
 
-  it('answering with a gzip bomb of 1 GiB, or without end, costs no memory', async () => {
+  it.concurrent('answering with a gzip bomb of 1 GiB, or without end, costs no memory', async ({ world }) => {
     const bomb = await tracker((_request, response) => {
       response.writeHead(200, { 'content-encoding': 'gzip' });
       const gzip = createGzip();
@@ -236,7 +236,7 @@ describe('a bad tracker', () => {
     await agent.end();
   });
 
-  it('with intervals of -1, 0 and 10^11 seconds is asked again after 60 s to 24 h', async () => {
+  it.concurrent('with intervals of -1, 0 and 10^11 seconds is asked again after 60 s to 24 h', async ({ world }) => {
     const agent = world.agent();
     await agent.open();
     const folder = world.make('down');
@@ -265,7 +265,9 @@ describe('a bad tracker', () => {
 });
 
 describe('many torrents', () => {
-  it('(1,000) on one dead tracker: at most 50 asked at once, CPU at most 2 %, the end within 5 s', async () => {
+  it.concurrent('(1,000) on one dead tracker: at most 50 asked at once, CPU at most 2 %, the end within 5 s', async ({
+    world,
+  }) => {
     const dead = await tracker(() => {});
     const made = Array.from({ length: 1000 }, (_, i) => makeFile(`t${i}`, 100, { trackers: [[dead.url]] }));
     const agent = world.agent();
@@ -294,7 +296,9 @@ describe('many torrents', () => {
     expect(performance.now() - end).toBeLessThan(5000);
   });
 
-  it('(500) that seed stop within 5 s of SIGTERM, at most 50 good-byes at once, whatever the tracker does', async () => {
+  it.concurrent('(500) that seed stop within 5 s of SIGTERM, at most 50 good-byes at once, whatever the tracker does', async ({
+    world,
+  }) => {
     for (const [kind, reply] of [
       ['fast', true],
       ['silent at the end', false],

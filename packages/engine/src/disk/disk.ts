@@ -198,7 +198,7 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
 
   retry(): void {
     if (this.#writes !== null && this.#writes.fault !== null) {
-      this.io.files.release(this.places.madeRefs());
+      this.letGo();
       this.#writes.retry();
     }
     const files = this.#partFaults;
@@ -239,6 +239,11 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
     for (const piece of pieces) this.forget(piece);
     this.check([...pieces].sort((a, b) => a - b));
     return true;
+  }
+
+  /** Forgets which files and folders these were: what is gone, its root too, may be made anew. */
+  letGo(): void {
+    this.io.files.release(this.places.madeRefs());
   }
 
   get checking(): boolean {

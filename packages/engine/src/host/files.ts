@@ -11,9 +11,10 @@
  * Limits: 256 open files, fewer where `ulimit -n` is low; 512 buffers a call.
  */
 
-import { fdatasync, fstat, readFileSync, readv, writev } from 'node:fs';
+import { fdatasync, fstat, readv, writev } from 'node:fs';
 import type { IoFault } from '../base/errors.ts';
 import type { FileRef, FileSink, FileStatSink, Files } from '../base/ports.ts';
+import { openLimit } from './descriptors.ts';
 import { fault, faultOf } from './fault.ts';
 import { FileOp, type FileRequest } from './file-jobs.ts';
 import { type Answer, FileThreadLink, plainRequest } from './file-link.ts';
@@ -27,6 +28,9 @@ const SMALL_USES = 3;
 /** A kept descriptor is looked at again after this time: is its file still there? */
 const LOOK_MS = 1000;
 const ZERO_BYTES = 1 << 20;
+/** Others (connections) hold all descriptors: look again after this time, so many times. */
+const SHORTAGE_MS = 50;
+const PATIENCE = 200;
 const SYNC_AT_ONCE = 4;
 
 const Kind = { Read: 0, Write: 1, Sync: 2 } as const;
@@ -63,6 +67,8 @@ class KnownFile {
   /** All that was written through here is on the medium. */
   synced = false;
   writes = 0;
+  /** How often it may still find no descriptor before that is a fault. */
+  patience = PATIENCE;
   /** Where the furthest write through here ended: a file that is shorter was cut underneath. */
   end = 0;
   readonly waiting: Op[] = [];
@@ -240,7 +246,9 @@ export class HostFiles implements Files {
     this.#thread.askPacked(op, file.ref, false, offset, views, (why, r) => {
       const bytes = r.a;
       this.#unbusy(file);
-      sink.onFile(job, why, bytes);
+      if (isShortage(why))
+        this.#enqueue({ kind, job, file, offset, views, sink, bytes: 0, view: 0, at: 0, followers: [] });
+      else sink.onFile(job, why, bytes);
     });
   }
 
@@ -281,7 +289,7 @@ export class HostFiles implements Files {
   #opened(file: KnownFile, writable: boolean, why: IoFault | null, r: Answer): void {
     file.opening = false;
     this.#pendingOpens -= 1;
-    if (why !== null && (why.code === 'EMFILE' || why.code === 'ENFILE')) {
+    if (isShortage(why)) {
       // others of this process took the descriptors: try again when one of these comes free
       if (this.#evict()) {
         this.#openFor(file);
@@ -291,7 +299,13 @@ export class HostFiles implements Files {
         this.#queue.add(file);
         return;
       }
+      if (file.patience > 0) {
+        file.patience -= 1;
+        setTimeout(() => this.#openFor(file), SHORTAGE_MS);
+        return;
+      }
     }
+    file.patience = PATIENCE;
     if (why !== null) {
       const ops = file.waiting.splice(0);
       for (const op of ops) op.sink.onFile(op.job, why, 0);
@@ -567,6 +581,10 @@ export class HostFiles implements Files {
   }
 }
 
+function isShortage(why: IoFault | null): boolean {
+  return why !== null && (why.code === 'EMFILE' || why.code === 'ENFILE');
+}
+
 let zeroBytes: Uint8Array | null = null;
 
 function zeros(): Uint8Array {
@@ -636,17 +654,4 @@ class SyncJob implements FileSink {
     else if (why.code !== 'ENOENT') this.#fault ??= why;
     this.start();
   }
-}
-
-/** A quarter of the descriptors this process may have beyond its own, at most 256. */
-export function openLimit(): number {
-  let limit = 1024;
-  try {
-    const text = readFileSync('/proc/self/limits', 'latin1');
-    const soft = /^Max open files\s+(\d+)/m.exec(text)?.[1];
-    if (soft !== undefined) limit = Number(soft);
-  } catch {
-    // no /proc: the usual default
-  }
-  return Math.max(4, Math.min(256, Math.floor((limit - 32) / 4)));
 }

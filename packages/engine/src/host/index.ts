@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import type { Ports } from '../base/ports.ts';
 import { SLOT_STRIDE, SlotPool } from '../base/slot-pool.ts';
 import { HostClock } from './clock.ts';
+import { connectionLimit } from './descriptors.ts';
 import { FileState } from './file-state.ts';
 import { HostFiles } from './files.ts';
 import { HashPool } from './hash-pool.ts';
@@ -40,7 +41,7 @@ export function createHostPorts(options: HostOptions = {}): Ports {
   const slots = new SlotPool(memory, RECEIVE_BYTES, count);
   const clock = new HostClock();
   const loop = new HostLoop(clock);
-  const net = new TcpNet(slots.receive);
+  const net = new TcpNet(slots.receive, connectionLimit());
   const http = new HostHttp((host, done) => net.resolve(host, done));
   const files = new HostFiles(memory.buffer as SharedArrayBuffer);
   const hasher = new HashPool(slots, options.hashThreads ?? Math.min(availableParallelism(), 8));

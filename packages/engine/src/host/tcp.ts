@@ -27,13 +27,16 @@ export class TcpNet implements Net {
   readonly #conns = new Set<TcpConn>();
   readonly #listeners = new Set<TcpListener>();
 
-  /** `receive`: where all connections read into. */
-  constructor(receive: Uint8Array) {
+  readonly #maxIncoming: number;
+
+  /** `receive`: where all connections read into. `maxIncoming`: no more are taken than let the total be this. */
+  constructor(receive: Uint8Array, maxIncoming: number = Number.POSITIVE_INFINITY) {
     this.#receive = receive;
+    this.#maxIncoming = maxIncoming;
   }
 
   listen(local: Endpoint, sink: ListenSink): Listener {
-    return new TcpListener(local, sink, this.#receive, this.#conns, this.#listeners);
+    return new TcpListener(local, sink, this.#receive, this.#conns, this.#listeners, this.#maxIncoming);
   }
 
   connect(remote: Endpoint, bindIp: string | null, sink: ConnSink): Conn {
@@ -255,9 +258,18 @@ class TcpListener implements Listener {
   readonly #receive: Uint8Array;
   readonly #conns: Set<TcpConn>;
   readonly #all: Set<TcpListener>;
+  readonly #maxIncoming: number;
   #closing = false;
 
-  constructor(local: Endpoint, sink: ListenSink, receive: Uint8Array, conns: Set<TcpConn>, all: Set<TcpListener>) {
+  constructor(
+    local: Endpoint,
+    sink: ListenSink,
+    receive: Uint8Array,
+    conns: Set<TcpConn>,
+    all: Set<TcpListener>,
+    maxIncoming: number,
+  ) {
+    this.#maxIncoming = maxIncoming;
     this.#sink = sink;
     this.#receive = receive;
     this.#conns = conns;
@@ -304,7 +316,7 @@ class TcpListener implements Listener {
   #accept(socket: RawSocket): void {
     const remote = { ip: plainIp(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
     const local = { ip: plainIp(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
-    if (this.#closing || remote.ip === '') {
+    if (this.#closing || remote.ip === '' || this.#conns.size >= this.#maxIncoming) {
       socket.on('error', () => {});
       socket.destroy();
       return;
