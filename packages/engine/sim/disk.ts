@@ -3,7 +3,7 @@
  * right content of torrents for seeds and for the checkers.
  */
 
-import { Buffer } from 'node:buffer';
+import { equal } from '../src/base/bytes.ts';
 import type { IoFault } from '../src/base/errors.ts';
 import type { FileRef } from '../src/base/ports.ts';
 import type { Rng } from '../src/base/random.ts';
@@ -180,6 +180,6 @@ export class SimDisk {
     const stands = this.readTorrent(torrent, root, offset, length);
     if (stands === null) return false;
     const right = torrent.read(offset, length);
-    return Buffer.compare(stands, right) === 0;
+    return equal(stands, right);
   }
 }

@@ -3,6 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { readU32 } from '../src/base/bytes.ts';
 import { BLOCK_BYTES } from '../src/base/slot-pool.ts';
+import { torrentStats } from '../src/session/torrent-stats.ts';
 import { checkSession, checkStopped } from './checkers.ts';
 import { FakeHost, type FakePeer, Msg, type Script } from './fake-peer.ts';
 import { hostileScript, seedScript } from './hostile.ts';
@@ -97,7 +98,7 @@ function bannedBy(scene: Scene): string[] {
 }
 
 function stats(scene: Scene) {
-  return scene.session.entry!.stats();
+  return torrentStats(scene.session.entry!);
 }
 
 describe('W9: a poisoner among five', () => {

@@ -4,6 +4,7 @@
  * Limits: HALF_OPEN connects under way, DIALS_PER_SECOND started, the session's and the torrent's connection caps.
  */
 
+import type { Endpoint } from '../base/ports.ts';
 import type { SessionCore } from './core.ts';
 import type { Entry } from './entry.ts';
 import { Link } from './link.ts';
@@ -55,14 +56,24 @@ export class Dialer {
   }
 
   #dial(entry: Entry, candidate: number, now: number): void {
-    this.#budget--;
-    this.halfOpen++;
     const remote = entry.book.endpoint(candidate);
     entry.book.dialed(candidate, now);
+    // one that came to us is not dialed back, only to be told that it is here twice
+    if (isHere(entry, remote)) return entry.book.failed(candidate, now);
+    this.#budget--;
+    this.halfOpen++;
     const link = new Link(this.#core, remote, false, entry, candidate);
     this.#pending.add(link);
     this.#core.addLink(link);
     entry.dialing++;
     link.carry(this.#core.ports.net.connect(remote, this.#core.bindFor(remote.ip), link));
   }
+}
+
+/** Whether a peer that came by itself listens there. */
+function isHere(entry: Entry, remote: Endpoint): boolean {
+  return entry.swarm.peers.some(
+    ({ link, conversation }) =>
+      link.incoming && link.remote.ip === remote.ip && conversation.remote.listenPort === remote.port,
+  );
 }
