@@ -25,9 +25,9 @@ export class Blame {
     return this.#smart.wantsDigests(piece);
   }
 
-  /** Pieces that are to be fetched again before others, because their good copy is proof. */
-  get evidence(): readonly number[] {
-    return this.#smart.evidence;
+  /** Pieces that are to be fetched of this peer before others, because their good copy is proof. */
+  evidenceFor(peer: Peer): readonly number[] {
+    return this.#smart.evidenceFor(peer.number);
   }
 
   /** A piece failed. `digests`: SHA-1 of each block, joined, or null. */

@@ -222,7 +222,7 @@ export class Requests {
     // those it has no use for (their peers left, or have them no more) must not keep it idle
     for (const partial of partials.list) if (partial.missingCount > 0 && peer.has!.get(partial.piece)) unfinished++;
     if (unfinished > this.#swarm.peers.length * PARTIALS_PER_PEER) return null;
-    let piece = peer.conversation.peerChoking ? -1 : picker.pickFrom(this.#swarm.blame.evidence, peer.has!);
+    let piece = peer.conversation.peerChoking ? -1 : picker.pickFrom(this.#swarm.blame.evidenceFor(peer), peer.has!);
     if (piece < 0) {
       piece = peer.conversation.peerChoking
         ? picker.pickFrom(peer.fastPieces, peer.has!)

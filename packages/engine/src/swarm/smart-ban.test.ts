@@ -153,3 +153,11 @@ test('any number of poisoners, sly ones too: every download ends and no good pee
     for (const p of banned) expect(bad.has(p), `seed ${seed}: good peer ${p} banned`).toBe(true);
   }
 });
+
+test('proof of a bad copy is looked for with others than its senders', () => {
+  const ban = new SmartBan();
+  ban.failed(7, Int32Array.of(1, 2), new Uint8Array(40).fill(9));
+  expect(ban.evidenceFor(1)).toEqual([]);
+  expect(ban.evidenceFor(2)).toEqual([]);
+  expect(ban.evidenceFor(3)).toEqual([7]);
+});

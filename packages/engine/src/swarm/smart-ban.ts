@@ -70,9 +70,13 @@ export class SmartBan {
     return false;
   }
 
-  /** Pieces whose good copy would name somebody; empty nearly always. */
-  get evidence(): readonly number[] {
-    return this.#copies.length === 0 ? NO_PIECES : this.#copies.map((copy) => copy.piece);
+  /**
+   * Pieces whose good copy would prove who sent a bad one, and of which this peer sent none: who sends the same bad bytes
+   * as others is found by what honest peers send, and would only add to the doubt.
+   */
+  evidenceFor(sender: number): readonly number[] {
+    if (this.#copies.length === 0) return NO_PIECES;
+    return this.#copies.filter((copy) => !copy.senders.includes(sender)).map((copy) => copy.piece);
   }
 
   /** A piece passed. Returns who is convicted by it; the array is reused. */
