@@ -170,10 +170,6 @@ export class SessionCore {
     this.ports.loop.soon();
   }
 
-  turnSoon(): void {
-    this.begin();
-  }
-
   run(): void {
     this.#armed = true;
     const now = this.ports.clock.now();

@@ -239,10 +239,6 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
 
   // ----------------------------------------------------------------------------------------------------------- turns
 
-  get wantsTurns(): boolean {
-    return this.#touched;
-  }
-
   endTurn(now: number): void {
     this.#touched = false;
     this.disk?.tick(now);

@@ -125,7 +125,7 @@ export class Link extends SilentSink implements ConnSink, PeerLink {
     if (this.touched || this.closed) return;
     this.touched = true;
     this.#core.touchedLinks.push(this);
-    this.#core.turnSoon();
+    this.#core.begin();
   }
 
   pause(): void {
