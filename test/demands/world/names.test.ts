@@ -101,9 +101,9 @@ function changedPaths(trace: string): string[] {
   return found;
 }
 
-describe('hostile names', () => {
+describe.concurrent('hostile names', () => {
   for (const name of ['plain', '../up', '/abs', '..', 'bad\0name\n\u202e', 'C:\\x']) {
-    it(`in a torrent called ${JSON.stringify(name)} lead nowhere outside, by .torrent and by magnet`, async ({
+    it.concurrent(`in a torrent called ${JSON.stringify(name)} lead nowhere outside, by .torrent and by magnet`, async ({
       world,
       skip,
     }) => {
@@ -176,7 +176,7 @@ function pair(): Made {
   return makeTorrent('pair', files, { pieceLength: 65536 });
 }
 
-describe('links in the download folder', () => {
+describe.concurrent('links in the download folder', () => {
   it("(file, folder, the torrent's own folder) are never written through", async ({ world }) => {
     const made = pair();
     const { peer } = await world.seed([made]);
@@ -204,7 +204,7 @@ describe('links in the download folder', () => {
     await agent.end();
   });
 
-  it('that take the place of a folder in the middle of a download (1,000 times) are never written through', async ({
+  it.concurrent('that take the place of a folder in the middle of a download (1,000 times) are never written through', async ({
     world,
   }) => {
     const files = Array.from({ length: 400 }, (_, i) => ({ path: ['sub', `f${i}`], bytes: randomBytes(20_000) }));
@@ -237,8 +237,8 @@ describe('links in the download folder', () => {
   });
 });
 
-describe('files that are made', () => {
-  it('have mode 0644, or 0755 where the torrent says executable, less the umask', async ({ world }) => {
+describe.concurrent('files that are made', () => {
+  it.concurrent('have mode 0644, or 0755 where the torrent says executable, less the umask', async ({ world }) => {
     const bytes = randomBytes(1000);
     const made = makeTorrent(
       'modes',
@@ -271,8 +271,8 @@ describe('files that are made', () => {
   });
 });
 
-describe('delete with data', () => {
-  it('removes what the torrent made and nothing else (20 layouts)', async ({ world }) => {
+describe.concurrent('delete with data', () => {
+  it.concurrent('removes what the torrent made and nothing else (20 layouts)', async ({ world }) => {
     const outside = world.make('outside');
     writeFileSync(join(outside, 'target'), 'mine');
     const two = pair();

@@ -39,8 +39,8 @@ async function truth(agent: Agent, index: number, good: boolean[]): Promise<void
   });
 }
 
-describe('a tampered state folder', () => {
-  it('(every byte flipped, cut at every length) is never believed and never a crash', async ({ world }) => {
+describe.concurrent('a tampered state folder', () => {
+  it.concurrent('(every byte flipped, cut at every length) is never believed and never a crash', async ({ world }) => {
     const made = makeTorrent(
       'pair',
       [
@@ -73,7 +73,9 @@ describe('a tampered state folder', () => {
     expect(readdirSync(many).filter((file) => file.endsWith('.bad')).length).toBe(10_000);
   });
 
-  it('with the digests made right again is never a crash, and no way out of its folder', async ({ world }) => {
+  it.concurrent('with the digests made right again is never a crash, and no way out of its folder', async ({
+    world,
+  }) => {
     const made = makeTorrent(
       'pair',
       [
@@ -111,7 +113,7 @@ describe('a tampered state folder', () => {
     expect(readdirSync(world.folder).sort()).toEqual(['down', 'seed-0', 'state']);
   });
 
-  it('and the data changed in size or time, or cut, or the record of another torrent: nothing false is claimed', async ({
+  it.concurrent('and the data changed in size or time, or cut, or the record of another torrent: nothing false is claimed', async ({
     world,
   }) => {
     const bytes = randomBytes(300_000);

@@ -17,7 +17,7 @@ function libfaketime(): string {
   return '';
 }
 
-describe('a wall clock that jumps', () => {
+describe.concurrent('a wall clock that jumps', () => {
   it.concurrent('(years, days, hours) changes neither rates nor announces nor the end', async ({ world, skip }) => {
     const library = libfaketime();
     needs(skip, [library !== '', 'libfaketime (the package faketime)']);
@@ -79,7 +79,7 @@ function makeFileless(torrent: Buffer): Buffer {
   return Buffer.concat([Buffer.from('d'), torrent.subarray(torrent.indexOf('4:info'))]);
 }
 
-describe('a process that sleeps', () => {
+describe.concurrent('a process that sleeps', () => {
   it.concurrent('for 10 s, while its peer is replaced, is back within 15 s and finishes', async ({ world }) => {
     const made = makeFile('data', 40 * MIB);
     const first = await world.seed([made], { uploadLimit: 3 * MIB });
@@ -128,7 +128,7 @@ describe('a process that sleeps', () => {
   });
 });
 
-describe('a network that goes away', () => {
+describe.concurrent('a network that goes away', () => {
   it.concurrent('and comes back: the transfer goes on at its rate within 30 s', async ({ world, skip }) => {
     needs(skip, [isRoot, 'root'], [has('ip'), 'ip (the package iproute2)'], [canUnshare(), 'network namespaces']);
     const space = `shoal-${process.pid}`;

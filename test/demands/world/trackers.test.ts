@@ -68,7 +68,7 @@ async function refused(): Promise<string> {
 const GOOD = 'd8:intervali1800e5:peers0:e';
 const statuses = (agent: Agent, index = 0): Promise<Status[]> => agent.call<Status[]>('trackers', index);
 
-describe('a bad tracker', () => {
+describe.concurrent('a bad tracker', () => {
   it.concurrent('of every kind fails with a reason and backs off; the next tier is used at once', async ({
     world,
     skip,
@@ -264,7 +264,7 @@ describe('a bad tracker', () => {
   });
 });
 
-describe('many torrents', () => {
+describe.concurrent('many torrents', () => {
   it.concurrent('(1,000) on one dead tracker: at most 50 asked at once, CPU at most 2 %, the end within 5 s', async ({
     world,
   }) => {
