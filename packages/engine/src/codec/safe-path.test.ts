@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { quickestMs } from '../../test/quickest.ts';
 import { utf8Encode } from '../base/bytes.ts';
 import { distinctPaths, isSafeComponent, safeComponent, safeName } from './safe-path.ts';
 
@@ -114,10 +115,12 @@ describe('distinctPaths', () => {
   });
 
   it('is linear in files of one name, and stops at a limit', () => {
-    const files = Array.from({ length: 50_000 }, () => ({ path: ['t', 'same'] }));
-    const before = performance.now();
-    distinctPaths(files);
-    expect(performance.now() - before).toBeLessThan(1000);
+    let files: { path: string[] }[] = [];
+    const tookMs = quickestMs(1000, () => {
+      files = Array.from({ length: 50_000 }, () => ({ path: ['t', 'same'] }));
+      distinctPaths(files);
+    });
+    expect(tookMs).toBeLessThan(1000);
     expect(files.at(-1)!.path[1]).toBe('same.49999');
     expect(
       distinctPaths(
