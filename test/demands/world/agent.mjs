@@ -115,5 +115,9 @@ process.once('SIGTERM', async () => {
   await ops.close();
   process.disconnect();
 });
+// a test that was killed leaves nothing behind
+process.once('disconnect', () => {
+  if (session !== null) process.exit(1);
+});
 delay.enable();
 process.send({ ready: true });
