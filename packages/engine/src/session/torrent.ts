@@ -262,6 +262,12 @@ export class Torrent implements EntrySink {
     this.entry.core.announces.schedule(this.entry);
   }
 
+  /** Asks the working tracker for its counts (BEP 48), which `trackers()` shows later. False: it has no scrape, or was asked just now. */
+  scrape(): boolean {
+    this.entry.core.begin();
+    return this.entry.announcer.scrape(this.entry.core.turn.now);
+  }
+
   /** Moves the data to another folder; the transfer waits meanwhile. Rejects, and all stays where it was, on a fault. */
   move(folder: string): Promise<void> {
     return new Promise((resolve, reject) => {
