@@ -28,6 +28,9 @@ const DEBIAN_PACKAGES = [
   'opentracker',
   'mktorrent',
   'iproute2',
+  'faketime',
+  'strace',
+  'gcc',
 ];
 /** A suite that hangs is ended, and counts as failed. */
 const SUITE_TIMEOUT_MS = 12 * 60_000;
