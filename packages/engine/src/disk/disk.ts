@@ -71,6 +71,9 @@ export interface DiskOptions {
 type Done = (fault: IoFault | null) => void;
 
 const NO_DIGEST = new Uint8Array(0);
+/** Files that a stop waits for; of more, a kill of the power would cost hashing, which waiting for each here costs always. */
+const MAX_SYNC_AT_STOP = 256;
+const UNSYNCED: IoFault = { code: 'EUNSYNCED', message: 'too many files to bring them all to the medium at a stop' };
 /** Faults that say: what was written there is not there any more. */
 const GONE_CODES: ReadonlySet<string> = new Set([
   'ENOENT',
@@ -553,6 +556,7 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
       end();
       done(fault ?? last ?? this.#syncFault);
     };
+    if (this.table.dirtyCount > MAX_SYNC_AT_STOP) return close(UNSYNCED);
     this.sync((syncFault) => {
       if (syncFault !== null) close(syncFault);
       else this.table.refreshStamps(this.io, this.places, () => close(null));

@@ -84,6 +84,11 @@ export class FileTable {
     }
   }
 
+  /** Files written and not synced. */
+  get dirtyCount(): number {
+    return this.#dirty.size;
+  }
+
   /** The files written since the last call. */
   takeDirty(): Set<number> {
     const dirty = this.#dirty;
