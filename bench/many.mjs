@@ -53,7 +53,8 @@ async function fill() {
   await Promise.all(torrents.map(async (bytes) => (await s.add(bytes, { folder: data })).done()));
   const addS = (performance.now() - started) / 1000;
   torrents.length = 0;
-  await idle(3000);
+  // the records are written first, two at a time
+  await idle(15_000);
   globalThis.gc?.();
   await idle(500);
   const after = anonKiB();
