@@ -34,6 +34,9 @@ import type { TorrentState } from './types.ts';
 const MAX_PEERS = 100;
 /** How often data is synced to the medium while it flows in. */
 const SYNC_MS = 15_000;
+/** Torrents of a session past which first announces are spread, and over how long. */
+const CROWD = 50;
+const SPREAD_MS = 60_000;
 /** How often a failed disk is tried again by itself. */
 const RETRY_MS = 5000;
 /** Faults that say nothing of the file. */
@@ -623,7 +626,8 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   #seek(): void {
     if (this.core.listenPending) return;
     this.announcer.port = this.core.port;
-    this.announcer.start(this.core.turn.now, this.core.entries.length > 50 ? 60_000 : 0);
+    const spread = this.announcer.trackerCount > 0 && this.core.entries.length > CROWD;
+    this.announcer.start(this.core.turn.now, spread ? SPREAD_MS : 0);
     this.core.announces.schedule(this);
     this.core.active.add(this);
     this.core.dialSoon();
