@@ -68,6 +68,16 @@ test('of a peer that answers everything each 3 s (Transmission) more and more is
   expect(seconds).toBeLessThan(30);
 });
 
+test('a peer that answers little at a time (Transmission under load) is not taken for a forgetful one', () => {
+  let freeAtMs = 0;
+  const { seconds, mostAsked } = fetchFrom((piece, now) => {
+    freeAtMs = Math.max(freeAtMs, now) + 500;
+    return { piece, atMs: Math.floor(freeAtMs / 2000 + 1) * 2000 };
+  });
+  expect(mostAsked).toBeGreaterThan(4);
+  expect(seconds).toBeLessThan(60);
+});
+
 /** Forgets what comes while it answers another (rtorrent). */
 function forgetful(answerMs: number): (piece: number, now: number) => Answer | null {
   let busyUntilMs = -1;

@@ -18,8 +18,9 @@ export const METADATA_PIECE_BYTES = 16384;
 const MAX_METADATA_BYTES = 16 << 20;
 /** Half of what Transmission queues. */
 const MAX_IN_FLIGHT = 32;
-/** A peer that answers sooner is asked for one piece at a time. */
+/** A peer that answers sooner needs no more to do, and one that answers later has enough. */
 const QUICK_MS = 250;
+const BUSY_MS = 4000;
 const ANSWER_MS = 10_000;
 /** Rest after a reject or a wrong size (libtorrent: 1 min). */
 const REST_MS = 60_000;
@@ -34,14 +35,15 @@ export interface MetadataSink {
 }
 
 /**
- * How many pieces one peer may be asked for at once. Transmission answers all that it was asked every 3 s, so that each
- * slow answer makes room for one more; rtorrent forgets what comes while it answers another, so that a peer that left one
+ * How many pieces one peer may be asked for at once. Transmission answers some of what it was asked every 2 or 3 s, so
+ * that each slow answer makes room for one more; rtorrent forgets what comes while it answers another, so that a peer that left one
  * out is asked for one at a time from then on.
  */
 interface Pace {
   limit: number;
   forgetful: boolean;
-  answered: boolean;
+  /** 0: not yet. */
+  answeredAtMs: number;
 }
 
 export class MetadataFetch {
@@ -133,11 +135,14 @@ export class MetadataFetch {
     for (let i = 0; i < this.#askedOf.length; i++) {
       if (this.#askedOf[i] === NOBODY || now - this.#askedAtMs[i]! < ANSWER_MS) continue;
       const slow = peers.find((peer) => peer.number === this.#askedOf[i]);
+      // it answers one after the other, but not for ever
+      const waitedMs = now - this.#askedAtMs[i]!;
+      if (slow !== undefined && waitedMs < 3 * ANSWER_MS && now - this.#paceOf(slow).answeredAtMs < ANSWER_MS) continue;
       this.#askedOf[i] = NOBODY;
       if (slow === undefined) continue;
       slow.metadataAsked--;
       const pace = this.#paceOf(slow);
-      if (pace.answered && !pace.forgetful) forgets(pace);
+      if (pace.answeredAtMs > 0 && !pace.forgetful) forgets(pace);
       else this.#rest(slow, now);
     }
     // nobody left who speaks of this size, or others wait while it goes on and on: start over with another
@@ -215,11 +220,12 @@ export class MetadataFetch {
    */
   #answered(peer: Peer, piece: number, now: number): void {
     const pace = this.#paceOf(peer);
-    pace.answered = true;
+    pace.answeredAtMs = now;
     const leftOut = this.#askedOf.some((of, i) => of === peer.number && this.#askedAs[i]! < this.#askedAs[piece]!);
     if (!leftOut) {
-      const slow = now - this.#askedAtMs[piece]! >= QUICK_MS;
-      if (slow && !pace.forgetful) pace.limit = Math.min(pace.limit + 1, MAX_IN_FLIGHT);
+      const tookMs = now - this.#askedAtMs[piece]!;
+      if (tookMs >= QUICK_MS && tookMs < BUSY_MS && !pace.forgetful)
+        pace.limit = Math.min(pace.limit + 1, MAX_IN_FLIGHT);
       return;
     }
     forgets(pace);
@@ -230,7 +236,7 @@ export class MetadataFetch {
   #paceOf(peer: Peer): Pace {
     let pace = this.#paces.get(peer.number);
     if (pace === undefined) {
-      pace = { limit: 1, forgetful: false, answered: false };
+      pace = { limit: 1, forgetful: false, answeredAtMs: 0 };
       this.#paces.set(peer.number, pace);
     }
     return pace;
