@@ -35,8 +35,11 @@ describe('Meter', () => {
       last = meter.rateBps;
     }
     expect(last).toBe(0);
+    expect(meter.idle).toBe(true);
     meter.add(700);
+    expect(meter.idle).toBe(false);
     meter.tick(9000);
     expect(meter.rateBps).toBe(700);
+    expect(meter.idle).toBe(false);
   });
 });

@@ -16,6 +16,11 @@ export class Meter {
   /** Buckets, newest first: when it began, bytes. Null: nothing was counted, or all of it fell out of the window. */
   #window: Float64Array | null = null;
 
+  /** Nothing was counted of late: the rate is 0 and stays so without a tick. */
+  get idle(): boolean {
+    return this.#fresh === 0 && this.#window === null;
+  }
+
   add(bytes: number): void {
     this.total += bytes;
     this.#fresh += bytes;

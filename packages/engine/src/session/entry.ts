@@ -250,7 +250,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
 
   /** Every second while it is active. */
   tick(now: number): void {
-    if (this.swarm.peers.length > 0 || this.state !== 'seeding') this.swarm.tick(now);
+    if (this.swarm.peers.length > 0 || this.state !== 'seeding' || !this.swarm.still) this.swarm.tick(now);
     this.disk?.tick(now);
     if (now >= this.#retryAtMs) {
       this.#retryAtMs = Infinity;
@@ -678,7 +678,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   /** An entry with nothing going on is not looked at until something comes in. */
   #settleActivity(): void {
     const idle = this.swarm.peers.length === 0 && this.dialing === 0 && !this.#keeper.dirty;
-    if (!idle || this.#wrote || this.#retryAtMs !== Infinity || this.swarm.picker !== null) return;
+    if (!idle || !this.swarm.still || this.#wrote || this.#retryAtMs !== Infinity || this.swarm.picker !== null) return;
     if (this.state !== 'seeding' && this.state !== 'paused') return;
     if (this.book.candidateCount > 0 && !this.#paused) return;
     this.core.active.delete(this);

@@ -432,6 +432,11 @@ export class Swarm implements PieceStoreSink {
     return this.#turn.now;
   }
 
+  /** Nothing came or went in the last seconds: the rates are 0. */
+  get still(): boolean {
+    return this.down.idle && this.up.idle;
+  }
+
   get requesting(): boolean {
     return this.picker !== null && !this.storeBroken && !this.#stopped;
   }
