@@ -20,7 +20,8 @@ import { type AnnounceFigures, Announcer, type AnnounceSink } from '../discovery
 import type { NamedPeer } from '../discovery/tracker.ts';
 import { Disk, type DiskSink } from '../disk/disk.ts';
 import { CandidateSource, PeerBook } from '../swarm/peer-book.ts';
-import { Swarm, type SwarmSink } from '../swarm/swarm.ts';
+import { Swarm } from '../swarm/swarm.ts';
+import type { SwarmSink } from '../swarm/swarm-options.ts';
 import { UploadQueue } from '../swarm/upload-queue.ts';
 import { Limiter } from '../transport/limiter.ts';
 import type { SessionCore } from './core.ts';

@@ -30,42 +30,8 @@ import { Peer, type PeerLink } from './peer.ts';
 import { Picker } from './picker.ts';
 import { Readers } from './reader.ts';
 import { Requests } from './requests.ts';
+import type { SwarmOptions, SwarmSink } from './swarm-options.ts';
 import { Uploads } from './uploads.ts';
-
-/** What the session hears of a swarm. Calls come inside a turn. */
-export interface SwarmSink {
-  /** The info dictionary arrived and matches the info-hash. */
-  onMetadata(infoBytes: Uint8Array): void;
-  onVerified(piece: number): void;
-  onPieceFlushed(piece: number): void;
-  /** Everything wanted is flushed. Again after more was selected. */
-  onDone(): void;
-  /** The disk failed; nothing is requested until `onDiskWorks`, which needs a `retry`. */
-  onDiskFault(fault: IoFault): void;
-  /** Writing goes on. */
-  onDiskWorks(): void;
-  /** A piece we claim could not be read. */
-  onReadFault(piece: number, fault: IoFault): void;
-  onPeerReady(peer: Peer, handshake: ExtendedHandshake): void;
-  /** The address sent corrupt data beyond doubt. */
-  onBan(ip: string): void;
-  /** The swarm has work to do at the end of this turn. */
-  onTouched(): void;
-}
-
-export interface SwarmOptions {
-  readonly infoHash: Uint8Array | null;
-  readonly infoHashV2: Uint8Array | null;
-  readonly slots: SlotPool;
-  readonly hasher: Hasher;
-  readonly rng: Rng;
-  readonly sink: SwarmSink;
-  /** The session's time, read once per turn. */
-  readonly turn: { readonly now: number };
-  readonly downLimit: Limiter;
-  readonly upLimit: Limiter;
-  readonly uploadSlots: number;
-}
 
 /** Pieces of more than this many blocks (4 MiB) are hashed and written while they arrive. */
 const STREAMING_BLOCKS = 256;

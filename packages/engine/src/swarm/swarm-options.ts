@@ -1,0 +1,44 @@
+/** What a swarm is made with, and what it tells the session. */
+
+import type { IoFault } from '../base/errors.ts';
+import type { Hasher } from '../base/ports.ts';
+import type { Rng } from '../base/random.ts';
+import type { SlotPool } from '../base/slot-pool.ts';
+import type { Limiter } from '../transport/limiter.ts';
+import type { ExtendedHandshake } from '../wire/conversation-sink.ts';
+import type { Peer } from './peer.ts';
+
+/** What the session hears of a swarm. Calls come inside a turn. */
+export interface SwarmSink {
+  /** The info dictionary arrived and matches the info-hash. */
+  onMetadata(infoBytes: Uint8Array): void;
+  onVerified(piece: number): void;
+  onPieceFlushed(piece: number): void;
+  /** Everything wanted is flushed. Again after more was selected. */
+  onDone(): void;
+  /** The disk failed; nothing is requested until `onDiskWorks`, which needs a `retry`. */
+  onDiskFault(fault: IoFault): void;
+  /** Writing goes on. */
+  onDiskWorks(): void;
+  /** A piece we claim could not be read. */
+  onReadFault(piece: number, fault: IoFault): void;
+  onPeerReady(peer: Peer, handshake: ExtendedHandshake): void;
+  /** The address sent corrupt data beyond doubt. */
+  onBan(ip: string): void;
+  /** The swarm has work to do at the end of this turn. */
+  onTouched(): void;
+}
+
+export interface SwarmOptions {
+  readonly infoHash: Uint8Array | null;
+  readonly infoHashV2: Uint8Array | null;
+  readonly slots: SlotPool;
+  readonly hasher: Hasher;
+  readonly rng: Rng;
+  readonly sink: SwarmSink;
+  /** The session's time, read once per turn. */
+  readonly turn: { readonly now: number };
+  readonly downLimit: Limiter;
+  readonly upLimit: Limiter;
+  readonly uploadSlots: number;
+}
