@@ -10,6 +10,8 @@ export default defineConfig({
     exclude: ['**/node_modules/**'],
     testTimeout: 120_000,
     hookTimeout: 60_000,
+    // figures of real processes (delays, memory, times to come back) are the machine's too: a second look, not a looser bound
+    retry: 2,
     pool: 'forks',
     fileParallelism: false,
   },
