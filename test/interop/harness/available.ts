@@ -46,7 +46,7 @@ export function whyNot(need: Need): string | null {
 
 function look(need: Need): string | null {
   if (need === 'transmission' && !inNamespace) {
-    return 'transmission ignores peers in 127/8, and this machine allows no network namespace';
+    return 'transmission ignores peers in 127/8, and there is no network namespace (scripts/interop.mjs makes one)';
   }
   if (need === 'libtorrent') {
     const found = existsSync(PYTHON) && spawnSync(PYTHON, ['-c', 'import libtorrent']).status === 0;
