@@ -162,6 +162,6 @@ export class SimSession implements EntrySink {
       sink: this,
     });
     this.entry.begin();
-    for (const peer of options.peers ?? []) this.entry.addPeer(peer.ip, peer.port, CandidateSource.Manual);
+    for (const peer of options.peers ?? []) this.entry.finder.addPeer(peer.ip, peer.port, CandidateSource.Manual);
   }
 }

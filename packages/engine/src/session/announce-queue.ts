@@ -42,7 +42,7 @@ export class AnnounceQueue {
   /** The announcer's deadline may have moved. */
   schedule(entry: Entry): void {
     this.#entries.set(entry.number, entry);
-    const at = entry.announcer.nextAt();
+    const at = entry.finder.announcer.nextAt();
     if (at === Infinity) this.#due.remove(entry.number);
     else this.#due.set(entry.number, at);
   }
@@ -55,7 +55,7 @@ export class AnnounceQueue {
   run(now: number): void {
     while (this.#due.minKey <= now && this.requestCount < MAX_REQUESTS) {
       const entry = this.#entries.get(this.#due.minId)!;
-      entry.announcer.tick(now);
+      entry.finder.announcer.tick(now);
       this.schedule(entry);
     }
   }
@@ -100,8 +100,9 @@ export class AnnounceQueue {
       this.#core.begin();
       this.#ended(entry, id);
       const { now } = this.#core.turn;
-      if (response !== null) entry.announcer.response(id, now, response.status, response.body, response.remoteIp);
-      else entry.announcer.failed(id, now, fault!);
+      if (response !== null)
+        entry.finder.announcer.response(id, now, response.status, response.body, response.remoteIp);
+      else entry.finder.announcer.failed(id, now, fault!);
       if (this.#entries.has(entry.number)) this.schedule(entry);
       if (this.requestCount === 0) this.onIdle?.();
     });

@@ -38,9 +38,9 @@ export class Dialer {
       for (const entry of entries) {
         if (!entry.wantsPeers()) continue;
         if (this.halfOpen >= HALF_OPEN || this.#budget === 0 || this.#core.full) return now + 1000;
-        const candidate = entry.book.next(now);
+        const candidate = entry.finder.book.next(now);
         if (candidate < 0) {
-          nextAt = Math.min(nextAt, entry.book.nextAt(now));
+          nextAt = Math.min(nextAt, entry.finder.book.nextAt(now));
           continue;
         }
         this.#dial(entry, candidate, now);
@@ -56,10 +56,10 @@ export class Dialer {
   }
 
   #dial(entry: Entry, candidate: number, now: number): void {
-    const remote = entry.book.endpoint(candidate);
-    entry.book.dialed(candidate, now);
+    const remote = entry.finder.book.endpoint(candidate);
+    entry.finder.book.dialed(candidate, now);
     // one that came to us is not dialed back, only to be told that it is here twice
-    if (isHere(entry, remote)) return entry.book.failed(candidate, now);
+    if (isHere(entry, remote)) return entry.finder.book.failed(candidate, now);
     this.#budget--;
     this.halfOpen++;
     const link = new Link(this.#core, remote, false, entry, candidate);

@@ -1,5 +1,5 @@
 /**
- * One torrent of a session: joins its swarm (who and what), disk (where), announcer and peer book (whence), and its
+ * One torrent of a session: joins its swarm (who and what), disk (where), peer finder (whence), and its
  * record in the state store; owns its state.
  *
  *     metadata -> checking -> downloading -> seeding
@@ -12,14 +12,10 @@
 import type { Bitfield } from '../base/bitfield.ts';
 import { equal, toHex } from '../base/bytes.ts';
 import { type IoFault, PeerFault } from '../base/errors.ts';
-import { formatIp } from '../base/ip.ts';
 import { Layout } from '../codec/layout.ts';
 import { type Metainfo, parseInfo } from '../codec/metainfo.ts';
 import { makePeerId } from '../codec/peer-id.ts';
-import { type AnnounceFigures, Announcer, type AnnounceSink } from '../discovery/announce.ts';
-import type { NamedPeer } from '../discovery/tracker.ts';
 import { Disk, type DiskSink } from '../disk/disk.ts';
-import { CandidateSource, PeerBook } from '../swarm/peer-book.ts';
 import { Swarm } from '../swarm/swarm.ts';
 import type { SwarmSink } from '../swarm/swarm-options.ts';
 import { UploadQueue } from '../swarm/upload-queue.ts';
@@ -27,6 +23,7 @@ import { Limiter } from '../transport/limiter.ts';
 import type { SessionCore } from './core.ts';
 import type { EntryOptions } from './entry-options.ts';
 import type { Link } from './link.ts';
+import { PeerFinder } from './peer-finder.ts';
 import { RecordKeeper } from './record-keeper.ts';
 import { bytesIn, chosenFiles, piecePriorities, wantedBytes } from './selection.ts';
 import type { TorrentState } from './types.ts';
@@ -35,9 +32,6 @@ import type { TorrentState } from './types.ts';
 const MAX_PEERS = 100;
 /** How often data is synced to the medium while it flows in. */
 const SYNC_MS = 15_000;
-/** Torrents of a session past which first announces are spread, and over how long. */
-const CROWD = 50;
-const SPREAD_MS = 60_000;
 /** How often a failed disk is tried again by itself. */
 const RETRY_MS = 5000;
 /** Faults that say nothing of the file. */
@@ -46,7 +40,7 @@ const SHORTAGES: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'E
 const REPLACED_MS = 10_000;
 const CLIENT = 'Shoal 0.1';
 
-export class Entry implements SwarmSink, AnnounceSink, DiskSink {
+export class Entry implements SwarmSink, DiskSink {
   readonly core: SessionCore;
   readonly options: EntryOptions;
   readonly number: number;
@@ -55,8 +49,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   readonly swarmHash: Uint8Array;
   readonly wireHashes: readonly Uint8Array[];
   readonly peerId: Uint8Array;
-  readonly book: PeerBook;
-  readonly announcer: Announcer;
+  readonly finder: PeerFinder;
   readonly swarm: Swarm;
   readonly downLimit: Limiter;
   readonly upLimit: Limiter;
@@ -107,15 +100,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     this.#paused = options.paused;
     this.downLimit = new Limiter(options.downloadLimit, core.downLimit);
     this.upLimit = new Limiter(options.uploadLimit, core.upLimit);
-    this.book = new PeerBook(core.rng);
-    this.announcer = new Announcer({
-      infoHash: this.swarmHash,
-      peerId: this.peerId,
-      key: core.rng.u32(),
-      tiers: options.trackers,
-      rng: core.rng,
-      sink: this,
-    });
+    this.finder = new PeerFinder(this);
     this.swarm = new Swarm({
       infoHash: options.infoHash,
       infoHashV2: options.infoHashV2,
@@ -141,7 +126,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     else {
       this.#go('metadata');
       this.touchRecord();
-      this.#seek();
+      this.finder.seek();
     }
   }
 
@@ -149,8 +134,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     if (this.#paused || this.state === 'stopped') return;
     this.#paused = true;
     this.#retryAtMs = Infinity;
-    this.announcer.stop(this.core.turn.now);
-    this.core.announces.schedule(this);
+    this.finder.leave();
     for (const peer of [...this.swarm.peers]) peer.link.close(PeerFault.Evicted, null);
     if (this.state !== 'checking') this.#go('paused');
     this.touchRecord();
@@ -223,15 +207,11 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     this.touchRecord();
   }
 
-  addPeer(ip: string, port: number, source: CandidateSource): void {
-    if (this.book.add(ip, port, source)) this.core.dialSoon();
-  }
-
   /** Ends it: trackers hear so, connections close, the disk drains, a last record is written. */
   stop(done: () => void): void {
     if (this.#stopping) return done();
     this.#stopping = true;
-    this.announcer.stop(this.core.turn.now);
+    this.finder.leave();
     this.core.announces.forget(this);
     for (const listener of [...(this.#stopListeners ?? [])]) listener();
     this.swarm.stop();
@@ -292,7 +272,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   /** A peer that is here already under the same id, or is banned, is not taken; nor is any by a torrent paused meanwhile. */
   acceptsPeer(link: Link, peerId: Uint8Array): boolean {
     if (!this.admits(link)) return false;
-    if (this.book.isBanned(link.remote.ip, this.core.turn.now)) return false;
+    if (this.finder.book.isBanned(link.remote.ip, this.core.turn.now)) return false;
     const known = this.swarm.peers.find((peer) => equal(peer.peerId, peerId));
     if (known === undefined) return true;
     // the same machine again, and its old connection says nothing: that one is dead without knowing it
@@ -306,7 +286,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     const { conversation } = link;
     if (link.candidate >= 0) {
       this.dialing--;
-      this.book.connected(link.candidate, this.core.turn.now);
+      this.finder.book.connected(link.candidate, this.core.turn.now);
     }
     const peer = this.swarm.prepare(link, this.core.turn.now);
     peer.peerId.set(peerId);
@@ -328,16 +308,16 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     if (link.candidate < 0) return;
     if (link.peer === null) {
       this.dialing--;
-      this.book.failed(link.candidate, this.core.turn.now);
-      if (fault === PeerFault.SelfConnection) this.book.addOwn(link.remote.ip, link.remote.port);
-    } else this.book.disconnected(link.candidate, this.core.turn.now, fault);
+      this.finder.book.failed(link.candidate, this.core.turn.now);
+      if (fault === PeerFault.SelfConnection) this.finder.book.addOwn(link.remote.ip, link.remote.port);
+    } else this.finder.book.disconnected(link.candidate, this.core.turn.now, fault);
   }
 
   /** The session listens: trackers can be told a port. */
   listening(): void {
-    this.announcer.port = this.core.port;
+    this.finder.announcer.port = this.core.port;
     const active = this.state === 'metadata' || this.state === 'downloading' || this.state === 'seeding';
-    if (active && !this.#paused) this.#seek();
+    if (active && !this.#paused) this.finder.seek();
   }
 
   // ------------------------------------------------------------------------------------------------------ swarm sink
@@ -403,64 +383,8 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
   onPeerReady(): void {}
 
   onBan(ip: string): void {
-    this.book.ban(ip, this.core.turn.now);
+    this.finder.book.ban(ip, this.core.turn.now);
     this.options.sink.onWarning(this, `banned ${ip}: it sent corrupt data`);
-  }
-
-  // --------------------------------------------------------------------------------------------------- announce sink
-
-  onAnnounce(id: number, url: string, timeoutMs: number): void {
-    this.core.announces.get(this, id, url, timeoutMs);
-  }
-
-  onAbandon(id: number): void {
-    this.core.announces.abandon(this, id);
-  }
-
-  onPeers(peers4: Uint8Array, peers6: Uint8Array, named: readonly NamedPeer[]): void {
-    this.book.addCompact(peers4, 4, CandidateSource.Tracker);
-    this.book.addCompact(peers6, 16, CandidateSource.Tracker);
-    for (const { host, port } of named) this.addNamedPeer(host, port, CandidateSource.Tracker);
-    this.core.dialSoon();
-  }
-
-  onExternalIp(ip: Uint8Array): void {
-    // one vote is enough for an order of dialing (BEP 40)
-    this.book.setExternal(formatIp(ip), this.core.port);
-  }
-
-  onTrackerSwitched(): void {
-    if (!this.meta?.private) return;
-    // BEP 27: the swarms of two trackers of a private torrent are kept apart
-    for (const peer of [...this.swarm.peers]) if (!peer.link.incoming) peer.link.close(PeerFault.Evicted, null);
-  }
-
-  onTrackerWarning(url: string, message: string): void {
-    this.options.sink.onWarning(this, `${url}: ${message}`);
-  }
-
-  fillFigures(into: AnnounceFigures): void {
-    into.uploaded = this.swarm.up.total;
-    into.downloaded = this.swarm.down.total;
-    into.partialSeed = false;
-    if (this.meta === null || this.swarm.have === null) {
-      into.left = -1;
-      return;
-    }
-    into.left = this.bytesTotal() - this.bytesDone();
-    if (into.left === 0 && !this.swarm.have.isFull) {
-      into.partialSeed = true;
-      into.left = Math.max(1, (this.swarm.have.length - this.swarm.have.count) * this.meta.pieceLength);
-    }
-  }
-
-  /** Resolves a host name and takes what it stands for as a candidate. */
-  addNamedPeer(host: string, port: number, source: CandidateSource): void {
-    this.core.ports.net.resolve(host, (fault, ips) => {
-      this.core.begin();
-      if (fault !== null) return this.options.sink.onWarning(this, fault.message);
-      for (const ip of ips) this.addPeer(ip, port, source);
-    });
   }
 
   // ------------------------------------------------------------------------------------------------------- disk sink
@@ -599,7 +523,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
       this.#prepare();
       this.#go('downloading');
     } else {
-      if (!this.#complete && this.swarm.have!.isFull) this.announcer.completed(this.core.turn.now);
+      if (!this.#complete && this.swarm.have!.isFull) this.finder.announcer.completed(this.core.turn.now);
       this.#complete = true;
       this.#prepare();
       if (this.state !== 'seeding') {
@@ -607,7 +531,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
         this.options.sink.onDone(this);
       }
     }
-    this.#seek();
+    this.finder.seek();
   }
 
   /** Files that no piece has bytes of, and full preallocation; once. */
@@ -621,17 +545,6 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     };
     this.disk!.makeEmptyFiles(done);
     if (this.options.preallocate === 'full') this.disk!.preallocate(true, done);
-  }
-
-  /** Looks for peers, once it is clear where we listen. */
-  #seek(): void {
-    if (this.core.listenPending) return;
-    this.announcer.port = this.core.port;
-    const spread = this.announcer.trackerCount > 0 && this.core.entries.length > CROWD;
-    this.announcer.start(this.core.turn.now, spread ? SPREAD_MS : 0);
-    this.core.announces.schedule(this);
-    this.core.active.add(this);
-    this.core.dialSoon();
   }
 
   #go(state: TorrentState): void {
@@ -681,7 +594,7 @@ export class Entry implements SwarmSink, AnnounceSink, DiskSink {
     const idle = this.swarm.peers.length === 0 && this.dialing === 0 && !this.#keeper.dirty;
     if (!idle || !this.swarm.still || this.#wrote || this.#retryAtMs !== Infinity || this.swarm.picker !== null) return;
     if (this.state !== 'seeding' && this.state !== 'paused') return;
-    if (this.book.candidateCount > 0 && !this.#paused) return;
+    if (this.finder.book.candidateCount > 0 && !this.#paused) return;
     this.core.active.delete(this);
   }
 

@@ -47,7 +47,7 @@ export function recordBytes(entry: Entry, clean: boolean): Uint8Array {
     paused: entry.paused ? 1 : 0,
     priorities: entry.priorities ?? NONE,
     sequential: entry.sequential ? 1 : 0,
-    trackers: entry.announcer.tiers().map((tier) => tier.map((url) => utf8Encode(url))),
+    trackers: entry.finder.announcer.tiers().map((tier) => tier.map((url) => utf8Encode(url))),
     up: entry.upLimit.rateBps,
     v2: entry.infoHashV2 ?? NONE,
   });

@@ -356,7 +356,7 @@ export class Session implements AsyncDisposable, CoreSink {
     torrent.bind(entry);
     this.#torrents.push(torrent);
     entry.begin();
-    for (const { host, port } of peers) entry.addNamedPeer(host, port, CandidateSource.Manual);
+    for (const { host, port } of peers) entry.finder.addNamedPeer(host, port, CandidateSource.Manual);
     return torrent;
   }
 

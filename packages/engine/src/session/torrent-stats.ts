@@ -24,7 +24,7 @@ export function torrentStats(entry: Entry): TorrentStats {
     resumed: entry.resumedBytes,
     peers: swarm.peers.length,
     seeds,
-    candidates: entry.book.candidateCount,
+    candidates: entry.finder.book.candidateCount,
     piecesDone: swarm.have?.count ?? 0,
     pieceCount: entry.meta?.pieceCount ?? 0,
     spilled: swarm.spilled,

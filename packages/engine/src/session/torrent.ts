@@ -143,7 +143,7 @@ export class Torrent implements EntrySink {
   }
 
   trackers(): TrackerStats[] {
-    return this.entry.announcer.status(this.entry.core.turn.now);
+    return this.entry.finder.announcer.status(this.entry.core.turn.now);
   }
 
   /** A byte per piece: 0 missing, 1 partial, 2 verified, 3 flushed. */
@@ -220,7 +220,7 @@ export class Torrent implements EntrySink {
   addPeer(address: string): void {
     const endpoint = parseEndpoint(address);
     if (endpoint === null) throw new ShoalError('bad-option', `"${address}" is not host:port`);
-    this.entry.addNamedPeer(endpoint.host, endpoint.port, CandidateSource.Manual);
+    this.entry.finder.addNamedPeer(endpoint.host, endpoint.port, CandidateSource.Manual);
   }
 
   /** Wants these files (indices into `files`) and no others. */
@@ -258,14 +258,14 @@ export class Torrent implements EntrySink {
   /** Announces now, as far as the trackers allow. */
   announce(): void {
     this.entry.core.begin();
-    this.entry.announcer.announceNow(this.entry.core.turn.now);
+    this.entry.finder.announcer.announceNow(this.entry.core.turn.now);
     this.entry.core.announces.schedule(this.entry);
   }
 
   /** Asks the working tracker for its counts (BEP 48), which `trackers()` shows later. False: it has no scrape, or was asked just now. */
   scrape(): boolean {
     this.entry.core.begin();
-    return this.entry.announcer.scrape(this.entry.core.turn.now);
+    return this.entry.finder.announcer.scrape(this.entry.core.turn.now);
   }
 
   /** Moves the data to another folder; the transfer waits meanwhile. Rejects, and all stays where it was, on a fault. */

@@ -1,0 +1,119 @@
+/**
+ * One torrent's search for peers: owns whom it knows (the book) and its trackers (the announcer), and takes in what they
+ * and others tell.
+ */
+
+import { PeerFault } from '../base/errors.ts';
+import { formatIp } from '../base/ip.ts';
+import { type AnnounceFigures, Announcer, type AnnounceSink } from '../discovery/announce.ts';
+import type { NamedPeer } from '../discovery/tracker.ts';
+import { CandidateSource, PeerBook } from '../swarm/peer-book.ts';
+import type { Entry } from './entry.ts';
+
+/** Torrents of a session past which first announces are spread, and over how long. */
+const CROWD = 50;
+const SPREAD_MS = 60_000;
+
+export class PeerFinder implements AnnounceSink {
+  readonly book: PeerBook;
+  readonly announcer: Announcer;
+  readonly #entry: Entry;
+
+  constructor(entry: Entry) {
+    const { core, options } = entry;
+    this.#entry = entry;
+    this.book = new PeerBook(core.rng);
+    this.announcer = new Announcer({
+      infoHash: entry.swarmHash,
+      peerId: entry.peerId,
+      key: core.rng.u32(),
+      tiers: options.trackers,
+      rng: core.rng,
+      sink: this,
+    });
+  }
+
+  // -------------------------------------------------------------------------------------------------------- commands
+
+  /** Looks for peers, once it is clear where we listen. */
+  seek(): void {
+    const { core } = this.#entry;
+    if (core.listenPending) return;
+    this.announcer.port = core.port;
+    const spread = this.announcer.trackerCount > 0 && core.entries.length > CROWD;
+    this.announcer.start(core.turn.now, spread ? SPREAD_MS : 0);
+    core.announces.schedule(this.#entry);
+    core.active.add(this.#entry);
+    core.dialSoon();
+  }
+
+  /** The torrent pauses: trackers hear that it stopped. */
+  leave(): void {
+    const { core } = this.#entry;
+    this.announcer.stop(core.turn.now);
+    core.announces.schedule(this.#entry);
+  }
+
+  addPeer(ip: string, port: number, source: CandidateSource): void {
+    if (this.book.add(ip, port, source)) this.#entry.core.dialSoon();
+  }
+
+  /** Resolves a host name and takes what it stands for as a candidate. */
+  addNamedPeer(host: string, port: number, source: CandidateSource): void {
+    const { core, options } = this.#entry;
+    core.ports.net.resolve(host, (fault, ips) => {
+      core.begin();
+      if (fault !== null) return options.sink.onWarning(this.#entry, fault.message);
+      for (const ip of ips) this.addPeer(ip, port, source);
+    });
+  }
+
+  // --------------------------------------------------------------------------------------------------- announce sink
+
+  onAnnounce(id: number, url: string, timeoutMs: number): void {
+    this.#entry.core.announces.get(this.#entry, id, url, timeoutMs);
+  }
+
+  onAbandon(id: number): void {
+    this.#entry.core.announces.abandon(this.#entry, id);
+  }
+
+  onPeers(peers4: Uint8Array, peers6: Uint8Array, named: readonly NamedPeer[]): void {
+    this.book.addCompact(peers4, 4, CandidateSource.Tracker);
+    this.book.addCompact(peers6, 16, CandidateSource.Tracker);
+    for (const { host, port } of named) this.addNamedPeer(host, port, CandidateSource.Tracker);
+    this.#entry.core.dialSoon();
+  }
+
+  onExternalIp(ip: Uint8Array): void {
+    // one vote is enough for an order of dialing (BEP 40)
+    this.book.setExternal(formatIp(ip), this.#entry.core.port);
+  }
+
+  onTrackerSwitched(): void {
+    const { meta, swarm } = this.#entry;
+    if (!meta?.private) return;
+    // BEP 27: the swarms of two trackers of a private torrent are kept apart
+    for (const peer of [...swarm.peers]) if (!peer.link.incoming) peer.link.close(PeerFault.Evicted, null);
+  }
+
+  onTrackerWarning(url: string, message: string): void {
+    this.#entry.options.sink.onWarning(this.#entry, `${url}: ${message}`);
+  }
+
+  fillFigures(into: AnnounceFigures): void {
+    const { meta, swarm } = this.#entry;
+    into.uploaded = swarm.up.total;
+    into.downloaded = swarm.down.total;
+    into.partialSeed = false;
+    if (meta === null || swarm.have === null) {
+      into.left = -1;
+      return;
+    }
+    into.left = this.#entry.bytesTotal() - this.#entry.bytesDone();
+    if (into.left === 0 && !swarm.have.isFull) {
+      into.partialSeed = true;
+      into.left = Math.max(1, (swarm.have.length - swarm.have.count) * meta.pieceLength);
+    }
+  }
+}
