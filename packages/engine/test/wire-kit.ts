@@ -5,6 +5,8 @@ import type { PeerFault } from '../src/base/errors.ts';
 import { BLOCK_BYTES, SlotPool } from '../src/base/slot-pool.ts';
 import { Conversation } from '../src/wire/conversation.ts';
 import type { ConversationSink, ExtendedHandshake } from '../src/wire/conversation-sink.ts';
+import type { HolepunchMessage } from '../src/wire/holepunch.ts';
+import type { PexMessage } from '../src/wire/pex.ts';
 
 export const HASH = new Uint8Array(20).fill(0xaa);
 export const OTHER_HASH = new Uint8Array(20).fill(0xbb);
@@ -161,6 +163,12 @@ export class Recorder implements ConversationSink {
   onMetadataReject(piece: number): void {
     this.say(`metadataReject ${piece}`);
   }
+  onPex({ added4, flags4, added6, flags6, dropped4, dropped6 }: PexMessage): void {
+    this.say(`pex ${[added4, flags4, added6, flags6, dropped4, dropped6].map(toHex).join()}`);
+  }
+  onHolepunch(message: HolepunchMessage): void {
+    this.say(`holepunch ${message.kind} ${toHex(message.ip)} ${message.port} ${message.error}`);
+  }
   onFault(fault: PeerFault): void {
     this.say(`fault ${fault}`);
   }
@@ -185,6 +193,8 @@ export const OWN = {
   uploadOnly: false,
   yourIp: '10.0.0.1',
   privateTorrent: false,
+  pex: true,
+  holepunch: true,
 };
 
 /** Greeted both ways, with our extension handshake out and taken; the log begins afterwards. */

@@ -12,14 +12,17 @@
 import type { Bitfield } from '../base/bitfield.ts';
 import { equal, toHex } from '../base/bytes.ts';
 import { type IoFault, PeerFault } from '../base/errors.ts';
+import { parseIp } from '../base/ip.ts';
 import { Layout } from '../codec/layout.ts';
 import { type Metainfo, parseInfo } from '../codec/metainfo.ts';
 import { makePeerId } from '../codec/peer-id.ts';
 import { Disk, type DiskSink } from '../disk/disk.ts';
+import type { Peer } from '../swarm/peer.ts';
 import { Swarm } from '../swarm/swarm.ts';
 import type { SwarmSink } from '../swarm/swarm-options.ts';
 import { UploadQueue } from '../swarm/upload-queue.ts';
 import { Limiter } from '../transport/limiter.ts';
+import type { ExtendedHandshake } from '../wire/conversation-sink.ts';
 import type { SessionCore } from './core.ts';
 import type { EntryOptions } from './entry-options.ts';
 import type { Link } from './link.ts';
@@ -47,7 +50,8 @@ export class Entry implements SwarmSink, DiskSink {
   readonly infoHash: Uint8Array | null;
   readonly infoHashV2: Uint8Array | null;
   readonly swarmHash: Uint8Array;
-  readonly wireHashes: readonly Uint8Array[];
+  /** By which it goes on the wire, 20 bytes each: of a hybrid torrent both, the v1 hash first. */
+  wireHashes: readonly Uint8Array[];
   readonly peerId: Uint8Array;
   readonly finder: PeerFinder;
   readonly swarm: Swarm;
@@ -91,7 +95,7 @@ export class Entry implements SwarmSink, DiskSink {
     this.infoHash = options.infoHash;
     this.infoHashV2 = options.infoHashV2;
     this.swarmHash = options.infoHash ?? options.infoHashV2!.slice(0, 20);
-    this.wireHashes = [this.swarmHash];
+    this.wireHashes = wireHashesOf(options.infoHash, options.infoHashV2);
     this.name = options.name;
     this.folder = options.folder;
     this.peerId = makePeerId(core.rng);
@@ -282,6 +286,13 @@ export class Entry implements SwarmSink, DiskSink {
     return true;
   }
 
+  /** The first thing said on a connection, under this one of our hashes. */
+  greet(link: Link, hash: Uint8Array): void {
+    const dht = this.core.discovery.dht !== null && this.core.discovery.allows(this);
+    link.conversation.handshake(hash, this.peerId, { dht });
+    link.touch();
+  }
+
   attach(link: Link, peerId: Uint8Array): void {
     const { conversation } = link;
     if (link.candidate >= 0) {
@@ -299,7 +310,10 @@ export class Entry implements SwarmSink, DiskSink {
       uploadOnly: this.swarm.layout !== null && this.swarm.picker === null,
       yourIp: link.remote.ip,
       privateTorrent: this.meta?.private ?? false,
+      pex: this.core.options.pex && this.core.discovery.allows(this),
+      holepunch: false,
     });
+    if (this.core.discovery.allows(this) && this.core.udp.dhtPort > 0) conversation.port(this.core.udp.dhtPort);
     this.swarm.attach(peer);
     this.core.active.add(this);
   }
@@ -380,7 +394,10 @@ export class Entry implements SwarmSink, DiskSink {
     if (away) for (const peer of [...this.swarm.peers]) peer.link.close(PeerFault.Evicted, null);
   }
 
-  onPeerReady(): void {}
+  onPeerReady(peer: Peer, handshake: ExtendedHandshake): void {
+    const ip = handshake.yourIp === null ? null : parseIp(handshake.yourIp);
+    if (ip !== null) this.core.discovery.vote(ip, peer.link.remote.ip, 'peer');
+  }
 
   onBan(ip: string): void {
     this.finder.book.ban(ip, this.core.turn.now);
@@ -506,6 +523,8 @@ export class Entry implements SwarmSink, DiskSink {
       readCache,
       partFileName: `.${this.key}.parts`,
     });
+    if (meta.private) this.core.discovery.shun(this);
+    this.core.rename(this, wireHashesOf(meta.infoHash, meta.infoHashV2));
     this.#go('checking');
     this.options.sink.onMetadata(this, meta);
     for (let f = 0; f < meta.files.length; f++) if (this.priorities?.[f] === 0) this.disk.setWanted(f, false);
@@ -605,4 +624,11 @@ export class Entry implements SwarmSink, DiskSink {
   #bytesOf(pieces: Bitfield): number {
     return bytesIn(this.meta!, this.layout!, this.priorities, pieces);
   }
+}
+
+function wireHashesOf(v1: Uint8Array | null, v2: Uint8Array | null): Uint8Array[] {
+  const hashes: Uint8Array[] = [];
+  if (v1 !== null) hashes.push(v1);
+  if (v2 !== null) hashes.push(v2.slice(0, 20));
+  return hashes;
 }

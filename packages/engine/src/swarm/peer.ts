@@ -12,6 +12,7 @@ import { Meter } from '../base/meter.ts';
 import type { Endpoint } from '../base/ports.ts';
 import type { Conversation } from '../wire/conversation.ts';
 import type { ConversationSink, ExtendedHandshake } from '../wire/conversation-sink.ts';
+import type { PexMessage } from '../wire/pex.ts';
 import type { ChokeRecord } from './choker.ts';
 import type { Partial } from './partials.ts';
 import { RequestWindow } from './request-window.ts';
@@ -290,6 +291,10 @@ export class Peer implements ConversationSink, ChokeRecord {
   onMetadataReject(piece: number): void {
     this.swarm.metadata.rejected(this, piece, this.swarm.now);
   }
+
+  onPex(_message: PexMessage): void {}
+
+  onHolepunch(): void {}
 
   onFault(fault: PeerFault): void {
     this.fault(fault);

@@ -5,6 +5,8 @@
  */
 
 import type { PeerFault } from '../base/errors.ts';
+import type { HolepunchMessage } from './holepunch.ts';
+import type { PexMessage } from './pex.ts';
 
 /** The extension handshake (BEP 10) as far as we use it; absent fields are -1, null or false. */
 export interface ExtendedHandshake {
@@ -20,6 +22,8 @@ export interface ExtendedHandshake {
   readonly uploadOnly: boolean | null;
   /** `yourip`: how it sees us, canonical text. */
   readonly yourIp: string | null;
+  /** `e`: whether it prefers encrypted connections; null: not said in this handshake. */
+  readonly encryption: boolean | null;
 }
 
 export interface ConversationSink {
@@ -66,6 +70,10 @@ export interface ConversationSink {
   onMetadataRequest(piece: number): void;
   onMetadataData(piece: number, totalSize: number, data: Uint8Array): void;
   onMetadataReject(piece: number): void;
+  /** BEP 11; only when it was offered. Usable addresses only, its arrays are the owner's. How often they come is not checked. */
+  onPex(message: PexMessage): void;
+  /** BEP 55; only when it was offered. */
+  onHolepunch(message: HolepunchMessage): void;
   /** The peer broke the protocol; the conversation takes no more bytes. The owner closes the transport. */
   onFault(fault: PeerFault): void;
 }

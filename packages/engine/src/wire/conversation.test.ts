@@ -43,6 +43,9 @@ describe('handshake', () => {
     const v2 = party(true).conversation;
     v2.handshake(HASH, MY_ID, { v2: true });
     expect(said(v2).slice(40, 56)).toBe('0000000000100014');
+    const dht = party(true).conversation;
+    dht.handshake(HASH, MY_ID, { dht: true });
+    expect(said(dht).slice(40, 56)).toBe('0000000000100005');
   });
 
   it('can be answered after 48 bytes', () => {
@@ -245,9 +248,10 @@ describe('what is heard', () => {
     conversation.receive(1, greeting(FAST));
     conversation.handshake(HASH, MY_ID);
     conversation.extendedHandshake({ ...OWN, privateTorrent: true });
-    expect(new TextDecoder('latin1').decode(drain(conversation))).not.toMatch(/metadata/);
+    expect(new TextDecoder('latin1').decode(drain(conversation))).not.toMatch(/metadata|pex/);
     sink.log = [];
     conversation.receive(2, extended(1, 'd8:msg_typei0e5:piecei3ee'));
+    conversation.receive(2, extended(4, 'd5:added6:\x01\x02\x03\x04\x1a\xe1e'));
     expect(sink.log).toEqual([]);
   });
 });

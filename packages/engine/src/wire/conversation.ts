@@ -1,5 +1,5 @@
 /**
- * One peer's wire protocol (BEP 3, 4, 6, 9, 10, 21, 54): what it says becomes calls to a ConversationSink, what we say
+ * One peer's wire protocol (BEP 3-6, 9-11, 21, 54, 55): what it says becomes calls to a ConversationSink, what we say
  * becomes bytes. Owns the choke and interest flags of both sides and what was agreed; decides nothing.
  *
  * Contract (DESIGN.md section 4):
@@ -40,11 +40,13 @@ import {
   HANDSHAKE_BYTES,
   HANDSHAKE_HEAD_BYTES,
   INFO_HASH_AT,
+  offersDht,
   offersExtended,
   offersFast,
   PEER_ID_BYTES,
   RESERVED_AT,
 } from './handshake.ts';
+import { MAX_HOLEPUNCH_BYTES, parseHolepunch } from './holepunch.ts';
 import {
   EXTENDED_HEAD_BYTES,
   encodeBitfield,
@@ -54,6 +56,7 @@ import {
   encodePieceHead,
   encodePieceIndex,
   encodePlain,
+  encodePort,
   HAVE_BYTES,
   KEEP_ALIVE_BYTES,
   lengthOf,
@@ -63,9 +66,11 @@ import {
   MessageId,
   PIECE_HEAD_BYTES,
   PLAIN_BYTES,
+  PORT_BYTES,
   REQUEST_BYTES,
 } from './messages.ts';
 import { type OutBatch, OutBuffer } from './out-buffer.ts';
+import { MAX_PEX_BYTES, PEX_FLOOD_BYTES, parsePex } from './pex.ts';
 import { MetadataKind, metadataHead, parseMetadataMessage } from './ut-metadata.ts';
 
 export class Conversation implements FrameSink {
@@ -81,6 +86,8 @@ export class Conversation implements FrameSink {
   fast = false;
   /** The peer speaks the extension protocol (BEP 10). */
   extended = false;
+  /** The peer has a DHT node and takes PORT (BEP 5). */
+  remoteDht = false;
   /** Which extension messages the peer takes. */
   readonly supports: RemoteExtensions = new RemoteExtensions();
   /** All that its extension handshakes said, the later over the earlier. */
@@ -99,6 +106,8 @@ export class Conversation implements FrameSink {
   /** The info-hash that the answer must name; null: any. */
   private expectedHash: Uint8Array | null = null;
   private offersMetadata = false;
+  private offersPex = false;
+  private offersHolepunch = false;
   /** The peer sent a message that may not stand before its bitfield, or the bitfield. */
   private peerSpoke = false;
   private saidWhatWeHave = false;
@@ -124,15 +133,22 @@ export class Conversation implements FrameSink {
 
   // -------------------------------------------------------------------------------------------------------- commands
 
-  /** The first thing said. `v2` asks for an answer with the v2 info-hash, of which any is then taken (BEP 52). */
-  handshake(infoHash: Uint8Array, peerId: Uint8Array, reserved?: { readonly v2?: boolean }): void {
+  /**
+   * The first thing said. `v2` asks for an answer with the v2 info-hash, of which any is then taken (BEP 52); `dht`: we
+   * have a DHT node, and take PORT.
+   */
+  handshake(
+    infoHash: Uint8Array,
+    peerId: Uint8Array,
+    reserved?: { readonly v2?: boolean; readonly dht?: boolean },
+  ): void {
     assert(!this.greeted, 'a second handshake');
     assert(infoHash.length === 20 && peerId.length === PEER_ID_BYTES, 'info-hash and peer id are 20 bytes');
     const v2 = reserved?.v2 === true;
     this.greeted = true;
     if (this.outgoing && !v2) this.expectedHash = infoHash.slice();
     const at = this.out.reserve(HANDSHAKE_BYTES);
-    if (at >= 0) encodeHandshake(this.out.arena, at, infoHash, peerId, v2);
+    if (at >= 0) encodeHandshake(this.out.arena, at, infoHash, peerId, v2, reserved?.dht === true);
   }
 
   /** The metadata is known: from now on piece numbers and the bitfield's size are checked. */
@@ -144,6 +160,8 @@ export class Conversation implements FrameSink {
   extendedHandshake(own: OwnHandshake): void {
     if (!this.extended) return;
     this.offersMetadata = !own.privateTorrent;
+    this.offersPex = own.pex && !own.privateTorrent;
+    this.offersHolepunch = own.holepunch;
     const body = buildExtendedHandshake(own);
     const at = this.reserveExtended(ExtendedId.Handshake, body.length);
     if (at >= 0) this.out.arena.set(body, at);
@@ -265,6 +283,28 @@ export class Conversation implements FrameSink {
     this.metadata(MetadataKind.Reject, piece, 0, null);
   }
 
+  /** A body that `buildPex` made, copied. */
+  pex(body: Uint8Array): void {
+    this.extension(this.supports.pexId, body);
+  }
+
+  /** The torrent turned out to be private: what was offered is not looked at any more. */
+  refusePex(): void {
+    this.offersPex = false;
+  }
+
+  /** A body that `buildHolepunch` made, copied. */
+  holepunch(body: Uint8Array): void {
+    this.extension(this.supports.holepunchId, body);
+  }
+
+  /** Where our DHT node is (BEP 5); says nothing to a peer without one. */
+  port(port: number): void {
+    if (!this.remoteDht) return;
+    const at = this.reserve(PORT_BYTES);
+    if (at >= 0) encodePort(this.out.arena, at, port);
+  }
+
   /** libtorrent's live form of BEP 21. */
   uploadOnly(flag: boolean): void {
     if (!this.supports.uploadOnly) return;
@@ -341,6 +381,7 @@ export class Conversation implements FrameSink {
     this.heardGreeting = true;
     this.fast = offersFast(reserved);
     this.extended = offersExtended(reserved);
+    this.remoteDht = offersDht(reserved);
     this.sink.onHandshake(infoHash, reserved);
   }
 
@@ -466,6 +507,17 @@ export class Conversation implements FrameSink {
         this.remote = { ...this.remote, uploadOnly: bytes[at] !== 0 };
         this.sink.onUploadOnly(bytes[at] !== 0);
         break;
+      case ExtendedId.UtPex: {
+        const message = parsePex(bytes.subarray(at, at + length));
+        if (message === null) this.fail(PeerFault.BadExtended);
+        else this.sink.onPex(message);
+        break;
+      }
+      case ExtendedId.Holepunch: {
+        const message = parseHolepunch(bytes.subarray(at, at + length));
+        if (message !== null) this.sink.onHolepunch(message);
+        break;
+      }
       default:
         assert(false, 'an extension message admitted that nobody reads');
     }
@@ -507,6 +559,11 @@ export class Conversation implements FrameSink {
         return bodyBytes === 4 ? ADMIT : PeerFault.BadLength;
       case ExtendedId.UploadOnly:
         return bodyBytes === 1 ? ADMIT : PeerFault.BadLength;
+      case ExtendedId.UtPex:
+        if (bodyBytes > PEX_FLOOD_BYTES) return PeerFault.Flood;
+        return this.offersPex && bodyBytes <= MAX_PEX_BYTES ? ADMIT : SKIP;
+      case ExtendedId.Holepunch:
+        return this.offersHolepunch && bodyBytes <= MAX_HOLEPUNCH_BYTES ? ADMIT : SKIP;
       default:
         return SKIP;
     }
@@ -549,6 +606,13 @@ export class Conversation implements FrameSink {
     if (at < 0) return -1;
     encodeExtendedHead(this.out.arena, at, extendedId, bodyBytes);
     return at + EXTENDED_HEAD_BYTES;
+  }
+
+  /** To a peer that takes messages of this number. */
+  private extension(extendedId: number, body: Uint8Array): void {
+    if (extendedId === 0) return;
+    const at = this.reserveExtended(extendedId, body.length);
+    if (at >= 0) this.out.arena.set(body, at);
   }
 
   private plain(id: number): void {

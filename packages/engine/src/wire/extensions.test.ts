@@ -19,13 +19,14 @@ function parse(text: string) {
 describe('extension handshake', () => {
   it('is written in order, absent values left out', () => {
     expect(latin1(buildExtendedHandshake(OWN))).toBe(
-      'd1:md11:lt_donthavei2e11:upload_onlyi3e11:ut_metadatai1ee13:metadata_sizei40000e1:pi6881e4:reqqi2000e' +
+      'd1:md11:lt_donthavei2e11:upload_onlyi3e12:ut_holepunchi5e11:ut_metadatai1e6:ut_pexi4ee13:metadata_sizei40000e1:pi6881e4:reqqi2000e' +
         '11:upload_onlyi0e1:v9:Shoal 0.16:yourip4:\x0a\x00\x00\x01e',
     );
     const least = { ...OWN, client: null, listenPort: -1, reqq: -1, metadataSize: -1, yourIp: null, uploadOnly: true };
-    expect(latin1(buildExtendedHandshake({ ...least, privateTorrent: true }))).toBe(
-      'd1:md11:lt_donthavei2e11:upload_onlyi3ee11:upload_onlyi1ee',
-    );
+    const bare = 'd1:md11:lt_donthavei2e11:upload_onlyi3ee11:upload_onlyi1ee';
+    expect(latin1(buildExtendedHandshake({ ...least, privateTorrent: true, holepunch: false }))).toBe(bare);
+    const quiet = latin1(buildExtendedHandshake({ ...least, pex: false, holepunch: false }));
+    expect(quiet).toBe(bare.replace('i3ee', 'i3e11:ut_metadatai1ee'));
   });
 
   it('is read back', () => {
@@ -37,8 +38,12 @@ describe('extension handshake', () => {
       metadataSize: 40000,
       uploadOnly: false,
       yourIp: '2001:db8::1',
+      encryption: null,
     });
-    expect([remote.metadataId, remote.dontHaveId, remote.uploadOnlyId]).toEqual([1, 2, 3]);
+    const { metadataId, dontHaveId, uploadOnlyId, pexId, holepunchId } = remote;
+    expect([metadataId, dontHaveId, uploadOnlyId, pexId, holepunchId]).toEqual([1, 2, 3, 4, 5]);
+    parseExtendedHandshake(ascii('d1:md6:ut_pexi0eee'), remote);
+    expect([remote.pex, remote.holepunch, remote.metadata]).toEqual([false, true, true]);
   });
 
   it('counts as absent what cannot be used', () => {
@@ -46,6 +51,8 @@ describe('extension handshake', () => {
       NO_HANDSHAKE,
     );
     expect(parse('d13:metadata_sizei-5e1:pi0ee')).toEqual(NO_HANDSHAKE);
+    expect(parse('d4:ipv44:\x01\x02\x03\x044:ipv63:abc1:e1:xe')).toEqual(NO_HANDSHAKE);
+    expect([parse('d1:ei1ee')?.encryption, parse('d1:ei0ee')?.encryption]).toEqual([true, false]);
     expect(parse(`d13:metadata_sizei${MAX_METADATA_BYTES + 1}ee`)?.metadataSize).toBe(-1);
     expect(parse('d13:metadata_sizei99999999999999999999eee')).toBe(null);
     expect(parse('d4:reqqi100000000ee')?.reqq).toBe(65535);

@@ -1,5 +1,6 @@
 /**
- * The extension handshake (BEP 10) and the small messages that hang on it: lt_donthave (BEP 54), upload_only (BEP 21).
+ * The extension handshake (BEP 10), and the numbers of the messages that hang on it: ut_metadata (BEP 9), ut_pex (BEP 11),
+ * lt_donthave (BEP 54), upload_only (BEP 21), ut_holepunch (BEP 55).
  *
  * Message numbers are the receiver's: ours (ExtendedId) name what we receive, the peer's (RemoteExtensions) what we send.
  * A later handshake adds to the earlier ones; number 0 takes a message back. What cannot be used in a handshake counts
@@ -14,7 +15,7 @@ import { BDict, BencodeError, type BencodeLimits, decode, encode } from '../code
 import type { ExtendedHandshake } from './conversation-sink.ts';
 
 /** The numbers under which we receive. */
-export const ExtendedId = { Handshake: 0, UtMetadata: 1, DontHave: 2, UploadOnly: 3 } as const;
+export const ExtendedId = { Handshake: 0, UtMetadata: 1, DontHave: 2, UploadOnly: 3, UtPex: 4, Holepunch: 5 } as const;
 
 /** Largest metadata taken or believed in: libtorrent's limit for a torrent file is of this size (DEMANDS W14: 16-30 MiB). */
 export const MAX_METADATA_BYTES: number = 30 * 1048576;
@@ -33,8 +34,12 @@ export interface OwnHandshake {
   readonly uploadOnly: boolean;
   /** The peer's address as we see it, as text. */
   readonly yourIp: string | null;
-  /** Metadata goes over no peer that came without being named by the tracker, so ut_metadata is not offered at all. */
+  /** Its peers and its metadata are the tracker's alone to give (BEP 27): neither ut_pex nor ut_metadata is offered. */
   readonly privateTorrent: boolean;
+  /** Offers ut_pex. */
+  readonly pex: boolean;
+  /** Offers ut_holepunch. */
+  readonly holepunch: boolean;
 }
 
 /** The peer's numbers for the messages we may send; 0: it does not take them. */
@@ -42,6 +47,8 @@ export class RemoteExtensions {
   metadataId = 0;
   dontHaveId = 0;
   uploadOnlyId = 0;
+  pexId = 0;
+  holepunchId = 0;
 
   get metadata(): boolean {
     return this.metadataId !== 0;
@@ -54,6 +61,14 @@ export class RemoteExtensions {
   get uploadOnly(): boolean {
     return this.uploadOnlyId !== 0;
   }
+
+  get pex(): boolean {
+    return this.pexId !== 0;
+  }
+
+  get holepunch(): boolean {
+    return this.holepunchId !== 0;
+  }
 }
 
 export const NO_HANDSHAKE: ExtendedHandshake = {
@@ -63,6 +78,7 @@ export const NO_HANDSHAKE: ExtendedHandshake = {
   metadataSize: -1,
   uploadOnly: null,
   yourIp: null,
+  encryption: null,
 };
 
 /** The dictionary we send. */
@@ -71,7 +87,9 @@ export function buildExtendedHandshake(own: OwnHandshake): Uint8Array {
     m: {
       lt_donthave: ExtendedId.DontHave,
       upload_only: ExtendedId.UploadOnly,
+      ut_holepunch: own.holepunch ? ExtendedId.Holepunch : undefined,
       ut_metadata: own.privateTorrent ? undefined : ExtendedId.UtMetadata,
+      ut_pex: own.pex && !own.privateTorrent ? ExtendedId.UtPex : undefined,
     },
     metadata_size: own.metadataSize > 0 && !own.privateTorrent ? own.metadataSize : undefined,
     p: own.listenPort > 0 ? own.listenPort : undefined,
@@ -95,9 +113,12 @@ export function parseExtendedHandshake(body: Uint8Array, remote: RemoteExtension
     remote.metadataId = messageNumber(m.int('ut_metadata'), remote.metadataId);
     remote.dontHaveId = messageNumber(m.int('lt_donthave'), remote.dontHaveId);
     remote.uploadOnlyId = messageNumber(m.int('upload_only'), remote.uploadOnlyId);
+    remote.pexId = messageNumber(m.int('ut_pex'), remote.pexId);
+    remote.holepunchId = messageNumber(m.int('ut_holepunch'), remote.holepunchId);
   }
   const uploadOnly = dict.int('upload_only');
   const yourIp = dict.bytes('yourip');
+  const encryption = dict.int('e');
   return {
     client: clientText(dict.bytes('v')),
     listenPort: within(dict.int('p'), 65535),
@@ -105,6 +126,7 @@ export function parseExtendedHandshake(body: Uint8Array, remote: RemoteExtension
     metadataSize: within(dict.int('metadata_size'), MAX_METADATA_BYTES),
     uploadOnly: uploadOnly === null ? null : uploadOnly !== 0,
     yourIp: yourIp !== null && (yourIp.length === 4 || yourIp.length === 16) ? formatIp(yourIp) : null,
+    encryption: encryption === null ? null : encryption !== 0,
   };
 }
 
@@ -117,6 +139,7 @@ export function mergeHandshakes(earlier: ExtendedHandshake, later: ExtendedHands
     metadataSize: later.metadataSize > 0 ? later.metadataSize : earlier.metadataSize,
     uploadOnly: later.uploadOnly ?? earlier.uploadOnly,
     yourIp: later.yourIp ?? earlier.yourIp,
+    encryption: later.encryption ?? earlier.encryption,
   };
 }
 

@@ -5,7 +5,7 @@
  *     | length 4 (of what follows) | id 1 | body |        length 0: keep-alive
  */
 
-import { writeU32 } from '../base/bytes.ts';
+import { writeU16, writeU32 } from '../base/bytes.ts';
 
 export const MessageId = {
   Choke: 0,
@@ -43,6 +43,7 @@ export const MAX_MESSAGE_BYTES = 1048576;
 
 export const KEEP_ALIVE_BYTES = 4;
 export const PLAIN_BYTES = 5;
+export const PORT_BYTES = 7;
 export const HAVE_BYTES = 9;
 export const REQUEST_BYTES = 17;
 /** Length, id and extended id. */
@@ -81,6 +82,13 @@ export function encodeKeepAlive(target: Uint8Array, at: number): void {
 export function encodePlain(target: Uint8Array, at: number, id: number): void {
   writeU32(target, at, 1);
   target[at + 4] = id;
+}
+
+/** 7 bytes (BEP 5). */
+export function encodePort(target: Uint8Array, at: number, port: number): void {
+  writeU32(target, at, 3);
+  target[at + 4] = MessageId.Port;
+  writeU16(target, at + 5, port);
 }
 
 /** Have, suggest, allowed fast: 9 bytes. */

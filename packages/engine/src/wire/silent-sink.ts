@@ -2,6 +2,8 @@
 
 import type { PeerFault } from '../base/errors.ts';
 import type { ConversationSink, ExtendedHandshake } from './conversation-sink.ts';
+import type { HolepunchMessage } from './holepunch.ts';
+import type { PexMessage } from './pex.ts';
 
 export class SilentSink implements ConversationSink {
   onHandshake(_infoHash: Uint8Array, _reserved: Uint8Array): void {}
@@ -31,5 +33,7 @@ export class SilentSink implements ConversationSink {
   onMetadataRequest(_piece: number): void {}
   onMetadataData(_piece: number, _totalSize: number, _data: Uint8Array): void {}
   onMetadataReject(_piece: number): void {}
+  onPex(_message: PexMessage): void {}
+  onHolepunch(_message: HolepunchMessage): void {}
   onFault(_fault: PeerFault): void {}
 }
