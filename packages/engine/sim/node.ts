@@ -5,7 +5,8 @@
 
 import { assert } from '../src/base/assert.ts';
 import { Bitfield } from '../src/base/bitfield.ts';
-import type { Clock, Loop, Ports, Random } from '../src/base/ports.ts';
+import { Ed25519 } from '../src/base/ed25519.ts';
+import type { Clock, Crypto, Loop, Ports, Random } from '../src/base/ports.ts';
 import type { Rng } from '../src/base/random.ts';
 import { SlotPool } from '../src/base/slot-pool.ts';
 import { type DiskKnobs, SimDisk } from './disk.ts';
@@ -90,6 +91,8 @@ export class SimPorts implements Ports {
   readonly clock: Clock;
   readonly loop: SimLoop;
   readonly random: Random;
+  /** Real, and determined by its inputs. */
+  readonly crypto: Crypto = new Ed25519();
   readonly net: ProcessNet;
   readonly http: ProcessHttp;
   readonly files: SimFiles;
