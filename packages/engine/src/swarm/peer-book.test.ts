@@ -6,7 +6,7 @@ import { Rng } from '../base/random.ts';
 import { BAN_MS, CandidateSource, PeerBook } from './peer-book.ts';
 import { peerPriority } from './peer-priority.ts';
 
-const { Tracker, Pex, Dht, Manual, Magnet, Resume } = CandidateSource;
+const { Tracker, Pex, Dht, Manual, Magnet, Resume, Lsd } = CandidateSource;
 
 function book(limit?: number): PeerBook {
   return new PeerBook(new Rng(Uint32Array.of(5, 6, 7, 8)), limit);
@@ -175,9 +175,120 @@ test('a poisoned list of 100,000 stays within 3,000 and does not hide a tracked 
     }
     if (n % 1000 === 0) expect(b.count).toBeLessThanOrEqual(3000);
   }
-  expect(b.count).toBe(3000);
+  // half of it, and those two
+  expect(b.count).toBe(1502);
   expect(b.find('4.4.4.4', 4)).toBeGreaterThanOrEqual(0);
   expect(b.find('5.5.5.5', 5)).toBeGreaterThanOrEqual(0);
+});
+
+test('floods of PEX and DHT leave alone what a tracker named, until it failed three times', () => {
+  const b = book(400);
+  const flood = (first: number, source: CandidateSource): void => {
+    for (let n = 0; n < 2000; n++) b.add(Uint8Array.of(first, n >> 16, n >> 8, n), 1, source);
+  };
+  for (let n = 0; n < 100; n++) b.add(Uint8Array.of(8, 0, 0, n), 1, Tracker);
+  let now = 0;
+  const failAll = (): void => {
+    for (let i = b.next(now); i >= 0; i = b.next(now)) {
+      b.dialed(i, now);
+      b.failed(i, now);
+    }
+    now += 3_600_000;
+  };
+  failAll();
+  failAll();
+  flood(11, Pex);
+  expect(b.counts()).toMatchObject({ tracker: 100, pex: 200 });
+  flood(12, Dht);
+  expect(b.counts()).toMatchObject({ tracker: 100, dht: 200, pex: 100 });
+  for (let n = 0; n < 250; n++) b.add(Uint8Array.of(9, 0, n >> 8, n), 1, Tracker);
+  // what failed goes first, then the worse source
+  expect(b.counts()).toMatchObject({ tracker: 250, dht: 150, pex: 0 });
+  for (let n = 0; n < 3; n++) failAll();
+  flood(13, Pex);
+  expect(b.counts()).toMatchObject({ pex: 200 });
+});
+
+test('every fourth dial is another source`s', () => {
+  const b = book();
+  for (let n = 0; n < 200; n++) {
+    b.add(Uint8Array.of(11, 0, 0, n), 1, Dht);
+    b.add(Uint8Array.of(12, 0, 0, n), 1, Pex);
+  }
+  let pex = 0;
+  for (let n = 0; n < 100; n++) {
+    const i = b.next(0);
+    if (b.sources(i) === Pex) pex++;
+    b.dialed(i, 0);
+  }
+  expect(pex).toBe(5);
+});
+
+test('of one public address strangers may name four ports, of a local one any number', () => {
+  const b = book();
+  for (let port = 1; port <= 100; port++) {
+    b.add('93.184.216.34', port, Pex);
+    b.add('2001:db8::1', port, Dht);
+    b.add('127.0.0.1', port, Pex);
+  }
+  expect(b.counts()).toMatchObject({ pex: 104, dht: 4 });
+  expect(b.add('93.184.216.34', 200, Tracker)).toBe(true);
+});
+
+test('one that came to us is known by the port it names, and dialed back once it is gone', () => {
+  const b = book();
+  b.add('9.9.9.9', 1, Tracker);
+  const known = b.addIncoming('9.9.9.9', 1, 0);
+  const fresh = b.addIncoming('9.9.9.9', 2, 0);
+  expect([b.isConnected(known), b.isConnected(fresh), b.next(0), b.connectedCount]).toEqual([true, true, -1, 2]);
+  expect(b.addIncoming('9.9.9.9', 1, 0)).toBe(-1);
+  expect(b.counts()).toMatchObject({ tracker: 1, incoming: 2 });
+  b.disconnected(fresh, 60_000, PeerFault.Closed);
+  expect(b.next(65_000)).toBe(fresh);
+  b.dialed(fresh, 65_000);
+  expect(b.addIncoming('9.9.9.9', 2, 65_000)).toBe(-1);
+  // only one that was reached by dialing is worth remembering
+  expect(b.proven(10)).toEqual([]);
+  b.connected(fresh, 66_000);
+  expect(b.proven(10)).toEqual([{ ip: '9.9.9.9', port: 2 }]);
+  b.ban('6.6.6.6', 0);
+  b.addOwn('7.7.7.7', 7);
+  expect([b.addIncoming('6.6.6.6', 1, 1), b.addIncoming('7.7.7.7', 7, 1), b.addIncoming('0.0.0.0', 1, 1)]).toEqual([
+    -1, -1, -1,
+  ]);
+});
+
+test('a torrent that turns out to be private forgets whom it should not know', () => {
+  const b = book();
+  b.add('1.0.0.1', 1, Tracker);
+  b.add('1.0.0.1', 1, Pex);
+  b.add('1.0.0.2', 1, Dht);
+  b.add('1.0.0.3', 1, Lsd);
+  b.add('1.0.0.4', 1, Magnet);
+  b.add('1.0.0.5', 1, Manual);
+  const dialing = b.find('1.0.0.3', 1);
+  const connected = b.find('1.0.0.2', 1);
+  b.dialed(dialing, 0);
+  b.dialed(connected, 0);
+  b.connected(connected, 0);
+  expect(b.dropSources(Dht | Pex | Lsd | Magnet)).toBe(1);
+  expect([b.sources(dialing), b.sources(connected), b.sources(b.find('1.0.0.1', 1))]).toEqual([0, 0, Tracker]);
+  b.failed(dialing, 0);
+  b.disconnected(connected, 0, PeerFault.Evicted);
+  expect([b.count, b.find('1.0.0.5', 1) >= 0]).toEqual([2, true]);
+  expect(b.counts()).toEqual({ tracker: 1, dht: 0, pex: 0, lsd: 0, magnet: 0, incoming: 0 });
+});
+
+test('the order of BEP 40 holds for each family by its own external address', () => {
+  const b = book();
+  b.setExternal('123.213.32.10', 1);
+  b.setExternal('2001:db8:1::1', 1);
+  b.add('98.76.54.32', 5, Tracker);
+  b.add('2001:db9:1::1', 5, Tracker);
+  expect(b.priority(b.find('98.76.54.32', 5))).toBe(0xec2d7224);
+  expect(b.priority(b.find('2001:db9:1::1', 5))).toBe(priority('2001:db8:1::1', '2001:db9:1::1', 1, 5));
+  b.setExternal('123.213.32.11', 1);
+  expect(b.priority(b.find('98.76.54.32', 5))).toBe(priority('123.213.32.11', '98.76.54.32', 1, 5));
 });
 
 test('whatever comes, the counts are right and nobody is dialed before the time or twice', () => {
@@ -220,6 +331,11 @@ test('whatever comes, the counts are right and nobody is dialed before the time 
           connected.delete(i);
         } else if (kind === 5 && c === 0) b.ban(`10.0.${a % 5}.${a}`, now, 60_000);
         else if (kind === 6 && c === 0) b.setExternal(`1.2.3.${a}`, 9);
+        else if (kind === 6 && c === 1) b.dropSources(Dht | Pex);
+        else if (kind === 6 && c > 3) {
+          const i = b.addIncoming(`10.0.${a % 5}.${a}`, 1 + (a % 2), now);
+          if (i >= 0) connected.set(i, `10.0.${a % 5}.${a} ${1 + (a % 2)}`);
+        }
         expect(b.dialingCount).toBe(dialing.size);
         expect(b.connectedCount).toBe(connected.size);
         expect(b.count).toBeLessThanOrEqual(12);

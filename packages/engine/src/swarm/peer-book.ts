@@ -11,14 +11,17 @@
  * Invariants: an endpoint stands here once; none is one of our own or banned; `next` never gives one before its time.
  *
  * Order of dialing: those a person gave, then fewest failures, then the better source, then BEP 40 priority (a random
- * number while we do not know our own address).
+ * number while we do not know our own address). Every fourth time another kind of source has its turn, so that one which
+ * is full of lies does not hide what the others know.
  *
- * Limits: 3,000 candidates (libtorrent's max_peerlist_size), the worst making way; 4,096 bans of 1 h.
+ * Limits: 3,000 candidates (libtorrent's max_peerlist_size), the worst making way; a share of that for each source that
+ * strangers can fill, which pushes out nobody of a better one before he failed GIVEN_UP times; four ports of a public
+ * address on the word of strangers; 4,096 bans of 1 h.
  */
 
 import { assert } from '../base/assert.ts';
 import { PeerFault } from '../base/errors.ts';
-import { formatIp, isUsablePeerAddress, parseIp } from '../base/ip.ts';
+import { formatIp, isLocal, isUsablePeerAddress, parseIp } from '../base/ip.ts';
 import type { Endpoint } from '../base/ports.ts';
 import type { Rng } from '../base/random.ts';
 import { peerPriority } from './peer-priority.ts';
@@ -36,6 +39,16 @@ export const CandidateSource = {
 } as const;
 export type CandidateSource = (typeof CandidateSource)[keyof typeof CandidateSource];
 
+/** How many are known, connected or not, by each source; one that several named counts for each of them. */
+export interface SourceCounts {
+  readonly tracker: number;
+  readonly dht: number;
+  readonly pex: number;
+  readonly lsd: number;
+  readonly magnet: number;
+  readonly incoming: number;
+}
+
 const MAX_CANDIDATES = 3000;
 const MAX_BANS = 4096;
 const MAX_OWN = 64;
@@ -52,6 +65,15 @@ const FEW = 8;
 const GOOD_MS = 30_000;
 const RECONNECT_MS = 5000;
 const USELESS_MS = 1_800_000;
+/** Kinds of sources, see `sourceRank`, and the share of the book that the candidates of each may have. */
+const RANKS = 5;
+const SHARES: readonly number[] = [1, 1, 1 / 4, 1 / 2, 1 / 2];
+/** So many failures, and anybody is worth more (libtorrent's max_failcount). */
+const GIVEN_UP = 3;
+/** One machine, or a few behind a NAT. */
+const MAX_PER_IP = 4;
+/** Every so many dials another kind of source comes first. */
+const TURN_EVERY = 4;
 
 const FREE = 0;
 const IDLE = 1;
@@ -62,6 +84,7 @@ const PROVEN = 16;
 const STATE = 3;
 
 const BY_PERSON = CandidateSource.Manual | CandidateSource.Magnet;
+const BY_STRANGERS = CandidateSource.Pex | CandidateSource.Dht;
 /** The address looked for; never needed after a call returns. */
 const KEY = new Uint8Array(16);
 /** Shared, so that a book of a torrent that knows nobody is small. */
@@ -69,6 +92,7 @@ const NO_BYTES = new Uint8Array(0);
 const NO_PORTS = new Uint16Array(0);
 const NO_WORDS = new Uint32Array(0);
 const NO_INDICES = new Int16Array(0);
+const NO_SCORES = new Float64Array(0);
 /** Unit of the times kept. */
 const TICK_MS = 100;
 
@@ -97,11 +121,15 @@ export class PeerBook {
   /** No index before it is free. */
   #lowestFree = 0;
   #now = 0;
-  /** The score of the worst idle candidate; Infinity: look again. */
-  #cachedWorst = Number.POSITIVE_INFINITY;
+  /** How many of each rank there are. */
+  #rankCounts: Uint16Array = NO_PORTS;
+  /** Per rank of a newcomer: the score of the worst that would make way for it; Infinity: look again. */
+  #cachedWorst: Float64Array = NO_SCORES;
+  #dialCount = 0;
   /** Nothing is due before it. */
   #quietUntil = 0;
-  #ownIp: Uint8Array | null = null;
+  #own4: Uint8Array | null = null;
+  #own6: Uint8Array | null = null;
   #ownPort = 0;
   readonly #own = new Set<string>();
   /** Canonical IP text -> end of the ban, ms; the oldest first. */
@@ -130,8 +158,7 @@ export class PeerBook {
     this.#setKey(bytes);
     const known = this.#find(port);
     if (known >= 0) {
-      this.#sources[known]! |= source;
-      this.#cachedWorst = Number.POSITIVE_INFINITY;
+      this.#setSources(known, this.#sources[known]! | source);
       if (source === CandidateSource.Manual && (this.#state[known]! & STATE) === IDLE) {
         this.#failures[known] = 0;
         this.#time[known] = 0;
@@ -141,10 +168,28 @@ export class PeerBook {
     }
     if (this.#bans.size > 0 && this.isBanned(bytes, this.#now)) return false;
     if (this.#own.size > 0 && this.#own.has(ownKey(canonical(bytes), port))) return false;
-    const priority = this.#priorityOf(bytes, port);
-    if (this.count === this.#limit && !this.#makeRoom(source, priority)) return false;
-    this.#insert(port, source, priority);
-    return true;
+    if ((source & BY_STRANGERS) !== 0 && this.#isCrowded(bytes)) return false;
+    return this.#admit(bytes, port, source) >= 0;
+  }
+
+  /**
+   * A peer that came to us says that it listens on this port. Its index, connected now; -1: it is being dialed or is
+   * connected there already, cannot be used, or there is no room.
+   */
+  addIncoming(ip: string, port: number, now: number): number {
+    const bytes = parseIp(ip);
+    if (bytes === null || !isUsablePeerAddress(bytes, port) || this.isBanned(bytes, now)) return -1;
+    this.#setKey(bytes);
+    let index = this.#find(port);
+    if (index < 0) {
+      if (this.#own.size > 0 && this.#own.has(ownKey(canonical(bytes), port))) return -1;
+      index = this.#admit(bytes, port, CandidateSource.Incoming);
+    } else this.#setSources(index, this.#sources[index]! | CandidateSource.Incoming);
+    if (index < 0 || (this.#state[index]! & STATE) !== IDLE) return -1;
+    // it was not dialed: whether it can be is not proven
+    this.#turn(index, CONNECTED, now);
+    this.connectedCount++;
+    return index;
   }
 
   /** Compact addresses (BEP 23, 7): 4 or 16 bytes and a port each; a rest is ignored. Returns how many were new. */
@@ -157,6 +202,21 @@ export class PeerBook {
     return added;
   }
 
+  /**
+   * Forgets who is known by these sources alone (flags), and of the others that these named them too. One that is
+   * connected or being dialed stays, with no source, until that ends. Returns how many were forgotten at once.
+   */
+  dropSources(flags: number): number {
+    const before = this.count;
+    for (let i = 0; i < this.#capacity; i++) {
+      const state = this.#state[i]! & STATE;
+      if (state === FREE || (this.#sources[i]! & flags) === 0) continue;
+      this.#setSources(i, this.#sources[i]! & ~flags);
+      if (this.#sources[i] === 0 && state === IDLE) this.#remove(i);
+    }
+    return before - this.count;
+  }
+
   /** An endpoint that turned out to be ourselves: dropped, and refused from now on. */
   addOwn(ip: string, port: number): void {
     const bytes = parseIp(ip);
@@ -167,14 +227,16 @@ export class PeerBook {
     if (index >= 0 && (this.#state[index]! & STATE) === IDLE) this.#remove(index);
   }
 
-  /** How the world sees us, for the order of BEP 40. Not `null`: priorities are computed anew. */
+  /** How the world sees us, one address of each family, for the order of BEP 40. */
   setExternal(ip: string, port: number): void {
     const bytes = parseIp(ip);
     if (bytes === null || !isUsablePeerAddress(bytes, 1)) return;
-    if (port === this.#ownPort && this.#ownIp !== null && formatIp(this.#ownIp) === formatIp(bytes)) return;
-    this.#ownIp = bytes;
+    const known = bytes.length === 4 ? this.#own4 : this.#own6;
+    if (port === this.#ownPort && known !== null && formatIp(known) === formatIp(bytes)) return;
+    if (bytes.length === 4) this.#own4 = bytes;
+    else this.#own6 = bytes;
     this.#ownPort = port;
-    this.#cachedWorst = Number.POSITIVE_INFINITY;
+    this.#lookAgain();
     for (let i = 0; i < this.#capacity; i++) {
       if ((this.#state[i]! & STATE) !== FREE) this.#priority[i] = this.#priorityOf(this.#ipOf(i), this.#port[i]!);
     }
@@ -190,6 +252,7 @@ export class PeerBook {
     let best = -1;
     let bestScore = Number.POSITIVE_INFINITY;
     let soonest = Number.POSITIVE_INFINITY;
+    const turn = this.#dialCount % TURN_EVERY === TURN_EVERY - 1 ? Math.floor(this.#dialCount / TURN_EVERY) % RANKS : 0;
     for (let i = 0; i < this.#capacity; i++) {
       if ((this.#state[i]! & STATE) !== IDLE) continue;
       const time = this.#time[i]!;
@@ -197,7 +260,7 @@ export class PeerBook {
         if (time < soonest) soonest = time;
         continue;
       }
-      const score = this.#score(i);
+      const score = this.#score(i, turn);
       if (score < bestScore) {
         best = i;
         bestScore = score;
@@ -217,6 +280,7 @@ export class PeerBook {
     assert((this.#state[index]! & STATE) === IDLE, 'dialed a candidate that is not idle');
     this.#turn(index, DIALING, now);
     this.dialingCount++;
+    this.#dialCount++;
   }
 
   /** The handshake is complete: of a dialed candidate, or of an idle one that came to us. */
@@ -288,6 +352,24 @@ export class PeerBook {
 
   // -------------------------------------------------------------------------------------------------------- questions
 
+  counts(): SourceCounts {
+    const known = (flag: number): number => {
+      let n = 0;
+      for (let i = 0; i < this.#capacity; i++) {
+        if ((this.#state[i]! & STATE) !== FREE && (this.#sources[i]! & flag) !== 0) n++;
+      }
+      return n;
+    };
+    return {
+      tracker: known(CandidateSource.Tracker),
+      dht: known(CandidateSource.Dht),
+      pex: known(CandidateSource.Pex),
+      lsd: known(CandidateSource.Lsd),
+      magnet: known(CandidateSource.Magnet),
+      incoming: known(CandidateSource.Incoming),
+    };
+  }
+
   /** Index of an endpoint, or -1. */
   find(ip: string, port: number): number {
     const bytes = parseIp(ip);
@@ -335,16 +417,45 @@ export class PeerBook {
 
   // ---------------------------------------------------------------------------------------------------------- private
 
-  /** Lower is dialed sooner. */
-  #score(index: number): number {
+  /** Lower is dialed sooner. `turn`: the kind of source that comes first. */
+  #score(index: number, turn: number): number {
     const sources = this.#sources[index]!;
-    const failures = (sources & BY_PERSON) !== 0 ? 0 : Math.min(this.#failures[index]!, 14) + 1;
-    return (failures * 8 + sourceRank(sources)) * 0x100000000 + (0xffffffff - this.#priority[index]!);
+    return scoreOf(sources, this.#failures[index]!, this.#priority[index]!, turn);
+  }
+
+  #lookAgain(): void {
+    this.#cachedWorst.fill(Number.POSITIVE_INFINITY);
+  }
+
+  #setSources(index: number, sources: number): void {
+    this.#rankCounts[sourceRank(this.#sources[index]!)]!--;
+    this.#rankCounts[sourceRank(sources)]!++;
+    this.#sources[index] = sources;
+    this.#lookAgain();
+  }
+
+  /** The address in KEY has as many ports here as one may have; machines of our own network are not counted. */
+  #isCrowded(ip: Uint8Array): boolean {
+    if (isLocal(ip)) return false;
+    let n = 0;
+    for (let i = 0; i < this.#capacity; i++) {
+      if ((this.#state[i]! & STATE) !== FREE && this.#sameIp(i) && ++n >= MAX_PER_IP) return true;
+    }
+    return false;
+  }
+
+  /** Takes in the address in KEY. Its index, or -1: everybody here is worth more. */
+  #admit(ip: Uint8Array, port: number, source: number): number {
+    const priority = this.#priorityOf(ip, port);
+    const rank = sourceRank(source);
+    const overShare = this.count > 0 && this.#rankCounts[rank]! >= Math.ceil(this.#limit * SHARES[rank]!);
+    if ((overShare || this.count === this.#limit) && !this.#makeRoom(source, priority, overShare)) return -1;
+    return this.#insert(port, source, priority);
   }
 
   #turn(index: number, state: number, now: number): void {
     this.#now = now;
-    this.#cachedWorst = Number.POSITIVE_INFINITY;
+    this.#lookAgain();
     this.#state[index] = (this.#state[index]! & PROVEN) | state;
     this.#time[index] = Math.floor(now / TICK_MS);
   }
@@ -361,31 +472,37 @@ export class PeerBook {
     this.#turn(index, IDLE, now);
     this.#time[index] = Math.ceil((now + restMs) / TICK_MS);
     this.#quietUntil = 0;
+    if (this.#sources[index] === 0) return this.#remove(index);
     if (this.#bans.size === 0 && this.#own.size === 0) return;
     const { ip, port } = this.endpoint(index);
     if (this.isBanned(ip, now) || this.#own.has(ownKey(ip, port))) this.#remove(index);
   }
 
   #priorityOf(ip: Uint8Array, port: number): number {
-    if (this.#ownIp === null || this.#ownIp.length !== ip.length) return this.#rng.u32();
-    return peerPriority(this.#ownIp, this.#ownPort, ip, port);
+    const own = ip.length === 4 ? this.#own4 : this.#own6;
+    return own === null ? this.#rng.u32() : peerPriority(own, this.#ownPort, ip, port);
   }
 
-  /** Drops the worst idle candidate if it is worse than a new one of that source and priority. */
-  #makeRoom(source: number, priority: number): boolean {
-    const own = ((source & BY_PERSON) !== 0 ? 0 : 1) * 8 + sourceRank(source);
-    const score = own * 0x100000000 + (0xffffffff - priority);
-    if (score >= this.#cachedWorst) return false;
+  /**
+   * Drops the worst idle candidate if it is worse than a new one of that source and priority. `ofItsKind`: only one of
+   * the same rank makes way.
+   */
+  #makeRoom(source: number, priority: number, ofItsKind: boolean): boolean {
+    const rank = sourceRank(source);
+    const score = scoreOf(source, 0, priority, 0);
+    if (score >= this.#cachedWorst[rank]!) return false;
     let worst = -1;
     let worstScore = -1;
     for (let i = 0; i < this.#capacity; i++) {
       if ((this.#state[i]! & STATE) !== IDLE) continue;
-      const other = this.#score(i);
+      const otherRank = sourceRank(this.#sources[i]!);
+      if (ofItsKind ? otherRank !== rank : otherRank < rank && this.#failures[i]! < GIVEN_UP) continue;
+      const other = this.#score(i, 0);
       if (other <= worstScore) continue;
       worst = i;
       worstScore = other;
     }
-    this.#cachedWorst = worstScore;
+    this.#cachedWorst[rank] = worstScore;
     if (score >= worstScore) return false;
     this.#remove(worst);
     return true;
@@ -430,7 +547,7 @@ export class PeerBook {
     return at;
   }
 
-  #insert(port: number, source: number, priority: number): void {
+  #insert(port: number, source: number, priority: number): number {
     if (this.count === this.#capacity) this.#grow();
     let index = this.#lowestFree;
     while (this.#state[index] !== FREE) index++;
@@ -444,8 +561,10 @@ export class PeerBook {
     this.#priority[index] = priority;
     this.#link(index);
     this.count++;
+    this.#rankCounts[sourceRank(source)]!++;
     this.#quietUntil = 0;
-    this.#cachedWorst = Number.POSITIVE_INFINITY;
+    this.#lookAgain();
+    return index;
   }
 
   #link(index: number): void {
@@ -463,7 +582,8 @@ export class PeerBook {
       this.#chain[at] = this.#chain[index]!;
     }
     this.#state[index] = FREE;
-    this.#cachedWorst = Number.POSITIVE_INFINITY;
+    this.#rankCounts[sourceRank(this.#sources[index]!)]!--;
+    this.#lookAgain();
     if (index < this.#lowestFree) this.#lowestFree = index;
     this.count--;
   }
@@ -472,6 +592,10 @@ export class PeerBook {
     const from = this.#capacity;
     const to = Math.min(Math.max(4, from * 2), this.#limit);
     this.#capacity = to;
+    if (from === 0) {
+      this.#rankCounts = new Uint16Array(RANKS);
+      this.#cachedWorst = new Float64Array(RANKS);
+    }
     this.#ip = widened(new Uint8Array(to * 16), this.#ip);
     this.#port = widened(new Uint16Array(to), this.#port);
     this.#sources = widened(new Uint8Array(to), this.#sources);
@@ -486,6 +610,14 @@ export class PeerBook {
     this.#heads = new Int16Array(heads).fill(-1);
     for (let i = 0; i < from; i++) if (this.#state[i] !== FREE) this.#link(i);
   }
+}
+
+/** Of a candidate; lower is dialed sooner and kept longer. Candidates whose rank is `turn` count as the best source's. */
+function scoreOf(sources: number, failures: number, priority: number, turn: number): number {
+  const failed = (sources & BY_PERSON) !== 0 ? 0 : Math.min(failures, 14) + 1;
+  const rank = sourceRank(sources);
+  const order = turn === 0 ? rank : rank === turn ? 0 : rank + 1;
+  return (failed * 8 + order) * 0x100000000 + (0xffffffff - priority);
 }
 
 /** Lower is better: a source that cannot be filled by strangers, then one that names live peers. */
