@@ -11,12 +11,12 @@ import type { IoFault } from '../../packages/engine/dist/src/base/errors.js';
 import type { HttpRequest, HttpResponse } from '../../packages/engine/dist/src/base/ports.js';
 import { HostHttp } from '../../packages/engine/dist/src/host/http.js';
 import { isPrivateAddress } from '../../packages/engine/dist/src/host/private-address.js';
-import { TcpNet } from '../../packages/engine/dist/src/host/tcp.js';
+import { NameResolver } from '../../packages/engine/dist/src/host/resolver.js';
 import { tempFolder } from './support.ts';
 
-const tcp = new TcpNet(new Uint8Array(1024));
-const client = new HostHttp((host, done) => tcp.resolve(host, done));
-afterAll(() => new Promise<void>((done) => tcp.close(done)));
+const names = new NameResolver();
+const client = new HostHttp((host, done) => names.resolve(host, done));
+afterAll(() => names.close());
 
 async function serve(answer: http.RequestListener, ip = '127.0.0.1'): Promise<string> {
   const server = http.createServer(answer);
@@ -155,7 +155,7 @@ test('a public server leads to no local address, by number or by name', async ()
   }, '127.0.0.2');
   const isPrivate = (ip: string): boolean => ip !== '127.0.0.2' && isPrivateAddress(ip);
   const resolve = (host: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void =>
-    host === 'rebind.test' ? done(null, ['127.0.0.1']) : tcp.resolve(host, done);
+    host === 'rebind.test' ? done(null, ['127.0.0.1']) : names.resolve(host, done);
   const judged = new HostHttp(resolve, isPrivate);
   for (const host of [
     '127.0.0.1',

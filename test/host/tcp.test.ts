@@ -3,6 +3,7 @@ import net from 'node:net';
 import { afterAll, expect, test } from 'vitest';
 import type { IoFault } from '../../packages/engine/dist/src/base/errors.js';
 import type { Conn, ConnSink, Endpoint, Listener } from '../../packages/engine/dist/src/base/ports.js';
+import { NameResolver } from '../../packages/engine/dist/src/host/resolver.js';
 import { TcpNet } from '../../packages/engine/dist/src/host/tcp.js';
 import { Log } from './support.ts';
 
@@ -279,11 +280,13 @@ test('a port in use is a fault, and a closed listener gives its port back', asyn
 });
 
 test('resolves addresses, localhost, and says what does not resolve', async () => {
+  const names = new NameResolver();
   const resolve = (host: string): Promise<[string | null, readonly string[]]> =>
-    new Promise((done) => tcp.resolve(host, (fault, ips) => done([fault?.code ?? null, ips])));
+    new Promise((done) => names.resolve(host, (fault, ips) => done([fault?.code ?? null, ips])));
   expect(await resolve('192.0.2.7')).toEqual([null, ['192.0.2.7']]);
   expect(await resolve('[::1]')).toEqual([null, ['::1']]);
   expect((await resolve('localhost'))[1]).toContain('127.0.0.1');
   expect((await resolve('a.localhost.'))[1]).toContain('127.0.0.1');
   for (const bad of ['', 'no such', 'x'.repeat(300), 'a\0b']) expect((await resolve(bad))[0]).toBe('ENOTFOUND');
+  names.close();
 });

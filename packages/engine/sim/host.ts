@@ -9,7 +9,9 @@ import { Ring } from '../src/base/ring.ts';
 import { type Chunk, END, MAX_CHUNK_BYTES } from './chunks.ts';
 import { ConnEvent, type SimConn } from './conn.ts';
 import type { EventTarget } from './event-queue.ts';
+import { Nat, type NatKind } from './nat.ts';
 import type { SimNet } from './net.ts';
+import { CLEAR_PATH, HostUdp, type UdpPath } from './udp.ts';
 
 /** Sees all bytes that leave a host, as they leave. */
 export interface WireTap {
@@ -23,13 +25,23 @@ export interface HostOptions {
   readonly downBps?: number;
   /** One way, this host's part; a pair's latency is the sum. */
   readonly latencyMs?: number;
-  /** 'open' (default); behind NAT: connections from outside are dropped, or refused. */
+  /** Connections from outside; default 'open', behind NAT 'dropped'. Within its LAN a host is always open. */
   readonly reach?: 'open' | 'dropped' | 'refused';
+  /** What translates its UDP ports; default 'none', 'restricted' for one that is not open to connections. */
+  readonly nat?: NatKind;
+  /** An unused mapping of it lasts so long; default 60 s. */
+  readonly natTimeoutMs?: number;
+  /** Hosts of one label share a LAN: multicast, and no NAT between them. Default none. */
+  readonly lan?: string;
+  /** A second address, for IPv6. */
+  readonly ip6?: string;
+  readonly udp?: Partial<UdpPath>;
 }
 
 const HostEvent = { Uplink: 1, Downlink: 2, Listening: 3 } as const;
 /** A big send gives way to the next connection after so many milliseconds of uplink. */
 const QUANTUM_MS = 20;
+const NAT_TIMEOUT_MS = 60_000;
 /** A block with its header fits, so that slow uplinks send blocks in one piece. */
 const MIN_QUANTUM_BYTES = 16397;
 
@@ -41,6 +53,11 @@ export class NetHost implements EventTarget {
   downBps: number;
   latencyMs: number;
   reach: 'open' | 'dropped' | 'refused';
+  readonly ip6: string | null;
+  readonly lan: string | null;
+  readonly nat: Nat;
+  path: UdpPath;
+  readonly udp: HostUdp;
   /** false: the machine is off. */
   powered = true;
   /** false: its network is down. */
@@ -66,19 +83,35 @@ export class NetHost implements EventTarget {
   constructor(id: number, net: SimNet, options: HostOptions) {
     this.id = id;
     this.net = net;
-    // spread over many networks, none of them private or special
-    this.ip = options.ip ?? `${20 + (id % 60)}.${(id * 7) % 250}.${(id * 13) % 250}.${1 + Math.floor(id / 60)}`;
+    this.lan = options.lan ?? null;
+    // spread over many networks, none of them private or special; a LAN is one of them
+    this.ip =
+      options.ip ??
+      (this.lan === null
+        ? `${20 + (id % 60)}.${(id * 7) % 250}.${(id * 13) % 250}.${1 + Math.floor(id / 60)}`
+        : net.udp.nextLanIp(this.lan));
+    this.ip6 = options.ip6 ?? null;
     this.upBps = options.upBps ?? Infinity;
     this.downBps = options.downBps ?? Infinity;
     this.latencyMs = options.latencyMs ?? 5;
-    this.reach = options.reach ?? 'open';
+    const isNatted = (options.nat ?? 'none') !== 'none';
+    this.reach = options.reach ?? (isNatted ? 'dropped' : 'open');
+    const kind = options.nat ?? (this.reach === 'open' ? 'none' : 'restricted');
+    this.nat = new Nat(kind, options.natTimeoutMs ?? NAT_TIMEOUT_MS);
+    this.path = { ...CLEAR_PATH, ...options.udp };
+    this.udp = new HostUdp(this);
   }
 
   takePort(): number {
     do {
       this.#nextPort = this.#nextPort >= 65535 ? 49152 : this.#nextPort + 1;
-    } while (this.listeners.has(this.#nextPort));
+    } while (this.listeners.has(this.#nextPort) || this.udp.isTaken(this.#nextPort));
     return this.#nextPort;
+  }
+
+  /** Its address of a family. */
+  ipOf(isV6: boolean): string {
+    return isV6 === this.ip.includes(':') ? this.ip : (this.ip6 ?? this.ip);
   }
 
   /** The process is killed: its connections are reset. Or the machine loses power: nobody is told. */
@@ -96,6 +129,7 @@ export class NetHost implements EventTarget {
     if (power) this.#lost = [...this.conns];
     this.conns.clear();
     this.listeners.clear();
+    this.udp.clear();
     this.powered = !power;
   }
 
@@ -114,6 +148,11 @@ export class NetHost implements EventTarget {
     const costMs = (conn.outLeft / this.upBps) * 1000;
     this.#upDebtMs += costMs;
     this.net.world.after(costMs, conn, ConnEvent.LeaveAtOnce, 0);
+  }
+
+  /** Datagrams took so much of the uplink. */
+  chargeUp(costMs: number): void {
+    if (this.#leaving !== null) this.#upDebtMs += costMs;
   }
 
   queueUp(conn: SimConn): void {
@@ -144,6 +183,10 @@ export class NetHost implements EventTarget {
   }
 
   // ---- downlink
+
+  chargeDown(costMs: number): void {
+    this.#downFreeAt = Math.max(this.net.world.now, this.#downFreeAt) + costMs;
+  }
 
   arrived(conn: SimConn): void {
     const chunk = conn.takeFromWire();

@@ -2,15 +2,27 @@
  * The virtual network: hosts by address, connections between them, partitions, and the Net port of one process on a
  * host. Names are resolved from a table.
  *
- * Limits: one IPv4 address per host; a connection's path keeps its latency for life, so bytes stay in order.
+ * Limits: one address per host and family; a connection's path keeps its latency for life, so bytes stay in order.
  */
 
 import type { IoFault } from '../src/base/errors.ts';
 import { parseIp } from '../src/base/ip.ts';
-import type { Conn, ConnSink, Endpoint, Listener, ListenSink, Net } from '../src/base/ports.ts';
+import type {
+  Conn,
+  ConnSink,
+  Endpoint,
+  Listener,
+  ListenSink,
+  Net,
+  NetInterface,
+  UdpOptions,
+  UdpSink,
+  UdpSocket,
+} from '../src/base/ports.ts';
 import { ChunkPool } from './chunks.ts';
 import { ConnEvent, SimConn } from './conn.ts';
 import { type HostOptions, NetHost } from './host.ts';
+import { SimUdpSocket, UdpNet } from './udp.ts';
 import type { World } from './world.ts';
 
 /** Bytes under way and unread per direction of a connection. */
@@ -22,6 +34,7 @@ export class SimNet {
   readonly world: World;
   readonly hosts: NetHost[] = [];
   readonly chunks: ChunkPool;
+  readonly udp: UdpNet;
   /** What host names resolve to. */
   readonly names: Map<string, readonly string[]> = new Map();
   windowBytes: number = WINDOW_BYTES;
@@ -35,13 +48,17 @@ export class SimNet {
   constructor(world: World, poison: boolean) {
     this.world = world;
     this.chunks = new ChunkPool(poison);
+    this.udp = new UdpNet(this, poison);
   }
 
   addHost(options: HostOptions): NetHost {
     const host = new NetHost(this.hosts.length, this, options);
-    if (this.#byIp.has(host.ip)) throw new Error(`two hosts at ${host.ip}`);
+    for (const ip of host.ip6 === null ? [host.ip] : [host.ip, host.ip6]) {
+      if (this.#byIp.has(ip)) throw new Error(`two hosts at ${ip}`);
+      this.#byIp.set(ip, host);
+    }
     this.hosts.push(host);
-    this.#byIp.set(host.ip, host);
+    this.udp.joinLan(host);
     return host;
   }
 
@@ -77,14 +94,16 @@ export class SimNet {
   /** A connection attempt is at the other machine. */
   synArrived(conn: SimConn): void {
     const target = this.hostAt(conn.remote.ip);
-    if (target === null || !target.powered || !this.reaches(conn.host, target) || target.reach === 'dropped') {
+    const isLan = target !== null && target.lan !== null && target.lan === conn.host.lan;
+    const isDropped = target?.reach === 'dropped' && !isLan;
+    if (target === null || !target.powered || !this.reaches(conn.host, target) || isDropped) {
       conn.synTries++;
       if (conn.synTries >= SYN_TRIES) conn.reset('ETIMEDOUT', 'connection timed out');
       else this.world.after(1000 * 2 ** (conn.synTries - 1), conn, ConnEvent.Syn, 0);
       return;
     }
     const listener = target.listeners.get(conn.remote.port);
-    if (listener === undefined || target.reach === 'refused') {
+    if (listener === undefined || (target.reach === 'refused' && !isLan)) {
       this.world.after(conn.latencyMs, conn, ConnEvent.Refused, 0);
       return;
     }
@@ -132,7 +151,8 @@ export class ProcessNet implements Net {
       });
       return { close: () => {} };
     };
-    if (local.ip !== '0.0.0.0' && local.ip !== host.ip) return fail('EADDRNOTAVAIL', 'address not available');
+    const isOurs = ['0.0.0.0', '::', host.ip, host.ip6].includes(local.ip);
+    if (!isOurs) return fail('EADDRNOTAVAIL', 'address not available');
     const port = local.port === 0 ? host.takePort() : local.port;
     if (host.listeners.has(port)) return fail('EADDRINUSE', 'address already in use');
     host.listeners.set(port, sink);
@@ -146,6 +166,20 @@ export class ProcessNet implements Net {
 
   connect(remote: Endpoint, _bindIp: string | null, sink: ConnSink): Conn {
     return this.host.net.connect(this.host, remote, sink);
+  }
+
+  udp(local: Endpoint, options: UdpOptions, sink: UdpSink): UdpSocket {
+    return new SimUdpSocket(this.host, local, options, sink, () => this.alive);
+  }
+
+  interfaces(): readonly NetInterface[] {
+    const { host } = this;
+    const found: NetInterface[] = [
+      { name: 'lo', ip: '127.0.0.1', prefix: 8, loopback: true },
+      { name: 'eth0', ip: host.ip, prefix: host.ip.includes(':') ? 64 : 24, loopback: false },
+    ];
+    if (host.ip6 !== null) found.push({ name: 'eth0', ip: host.ip6, prefix: 64, loopback: false });
+    return found;
   }
 
   resolve(name: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void {

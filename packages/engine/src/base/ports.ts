@@ -38,6 +38,20 @@ export interface Random {
   fill(target: Uint8Array): void;
 }
 
+/** What OpenSSL does better than we would. Synchronous: each call is below a millisecond. */
+export interface Crypto {
+  /** Ed25519 (RFC 8032): the public key (32 bytes) of a secret seed (32 bytes). */
+  ed25519PublicKey(seed: Uint8Array): Uint8Array;
+  /** Signature, 64 bytes. */
+  ed25519Sign(seed: Uint8Array, message: Uint8Array): Uint8Array;
+  /** False also for keys and signatures of the wrong length or off the curve. Never throws. */
+  ed25519Verify(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean;
+  /** Diffie-Hellman of Message Stream Encryption: the public key (96 bytes) of a secret exponent (20 bytes). */
+  msePublic(exponent: Uint8Array): Uint8Array;
+  /** The shared secret, 96 bytes; null for a public key that gives it away. */
+  mseShared(exponent: Uint8Array, remote: Uint8Array): Uint8Array | null;
+}
+
 // ---------------------------------------------------------------------------------------------------------- network
 
 export interface ConnSink {
@@ -87,6 +101,44 @@ export interface Net {
   connect(remote: Endpoint, bindIp: string | null, sink: ConnSink): Conn;
   /** Resolves a host name (c-ares in host, never the libuv pool). IP text resolves to itself. */
   resolve(host: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void;
+  /** A UDP socket; port 0: one the system picks. Could not bind: `onUdpFault`, later. */
+  udp(local: Endpoint, options: UdpOptions, sink: UdpSink): UdpSocket;
+  /** The addresses of this machine now, loopback included. */
+  interfaces(): readonly NetInterface[];
+}
+
+export interface UdpOptions {
+  /** Join this multicast group (on the interface of `local.ip`, or all of them when that is unspecified); null: none. */
+  readonly group: string | null;
+  /** Others may bind the same port (SO_REUSEADDR); for multicast. */
+  readonly shared: boolean;
+  /** Bytes of receive and send buffer to ask the system for; 0: its default. */
+  readonly bufferBytes: number;
+}
+
+export interface UdpSink {
+  onUdpBound(local: Endpoint): void;
+  /** One datagram; borrowed until return. `ip` is canonical text, an IPv4-mapped address given as IPv4. */
+  onDatagram(bytes: Uint8Array, ip: string, port: number): void;
+  /** Could not bind, or the socket is dead. A datagram that could not be sent is no fault. */
+  onUdpFault(fault: IoFault): void;
+}
+
+export interface UdpSocket {
+  /**
+   * Sends one datagram. The bytes are the caller's again on return. False: it was not taken (no room, no route, too long):
+   * lost, like any datagram. Before the socket is bound nothing is taken.
+   */
+  send(bytes: Uint8Array, ip: string, port: number): boolean;
+  close(): void;
+}
+
+export interface NetInterface {
+  readonly name: string;
+  readonly ip: string;
+  /** Length of the network prefix, bits. */
+  readonly prefix: number;
+  readonly loopback: boolean;
 }
 
 // ------------------------------------------------------------------------------------------------------------- HTTP
@@ -267,6 +319,7 @@ export interface Ports {
   readonly clock: Clock;
   readonly loop: Loop;
   readonly random: Random;
+  readonly crypto: Crypto;
   readonly net: Net;
   readonly http: Http;
   readonly files: Files;

@@ -1,6 +1,7 @@
 /** The ports on the real machine. Imported by the public face and by tests alone. */
 
 import { availableParallelism } from 'node:os';
+import { PlatformCrypto } from '../base/platform-crypto.ts';
 import type { Ports } from '../base/ports.ts';
 import { SLOT_STRIDE, SlotPool } from '../base/slot-pool.ts';
 import { HostClock } from './clock.ts';
@@ -11,10 +12,10 @@ import { HashPool } from './hash-pool.ts';
 import { HostHttp } from './http.ts';
 import { HostLoop } from './loop.ts';
 import { MemoryState } from './memory-state.ts';
+import { HostNet } from './net.ts';
 import { HostRandom } from './random.ts';
 import { makeSlotMemory } from './slot-memory.ts';
 import { SplitState } from './split-state.ts';
-import { TcpNet } from './tcp.ts';
 
 export interface HostOptions {
   /** Bytes of slot memory, receive buffer included. Default 32 MiB; at least 1 MiB, at most 4 GiB. */
@@ -41,7 +42,7 @@ export function createHostPorts(options: HostOptions = {}): Ports {
   const slots = new SlotPool(memory, RECEIVE_BYTES, count);
   const clock = new HostClock();
   const loop = new HostLoop(clock);
-  const net = new TcpNet(slots.receive, connectionLimit());
+  const net = new HostNet(slots.receive, connectionLimit());
   const http = new HostHttp((host, done) => net.resolve(host, done));
   const files = new HostFiles(memory.buffer as SharedArrayBuffer);
   const hasher = new HashPool(slots, options.hashThreads ?? Math.min(availableParallelism(), 8));
@@ -52,6 +53,7 @@ export function createHostPorts(options: HostOptions = {}): Ports {
     clock,
     loop,
     random: new HostRandom(),
+    crypto: new PlatformCrypto(),
     net,
     http,
     files,

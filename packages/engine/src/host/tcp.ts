@@ -1,5 +1,5 @@
 /**
- * TCP: connections, listeners and names, on node:net.
+ * TCP: connections and listeners, on node:net.
  *
  * Bytes are read into the one receive buffer of the slot pool (`onread`), so that the engine's only copy is the one into
  * a slot. Accepted sockets do not take `onread`; their handle is wrapped anew, and where that is not possible they fall
@@ -14,16 +14,14 @@
 import net from 'node:net';
 import { assert } from '../base/assert.ts';
 import type { IoFault } from '../base/errors.ts';
-import type { Conn, ConnSink, Endpoint, Listener, ListenSink, Net } from '../base/ports.ts';
+import type { Conn, ConnSink, Endpoint, Listener, ListenSink } from '../base/ports.ts';
 import { fault, faultOf } from './fault.ts';
-import { NameResolver } from './resolver.ts';
 
 const CONNECT_TIMEOUT_MS = 15_000;
 const BACKLOG = 511;
 
-export class TcpNet implements Net {
+export class TcpNet {
   readonly #receive: Uint8Array;
-  readonly #names: NameResolver = new NameResolver();
   readonly #conns = new Set<TcpConn>();
   readonly #listeners = new Set<TcpListener>();
 
@@ -46,10 +44,6 @@ export class TcpNet implements Net {
     return conn;
   }
 
-  resolve(host: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void {
-    this.#names.resolve(host, done);
-  }
-
   /** Open connections. */
   get connCount(): number {
     return this.#conns.size;
@@ -59,7 +53,6 @@ export class TcpNet implements Net {
   close(done: () => void): void {
     for (const listener of this.#listeners) listener.close();
     for (const conn of this.#conns) conn.close();
-    this.#names.close();
     const wait = (): void => {
       if (this.#conns.size === 0 && this.#listeners.size === 0) done();
       else setImmediate(wait);

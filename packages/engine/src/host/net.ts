@@ -1,0 +1,65 @@
+/** The Net port of the real machine: TCP, UDP, names and interfaces, each from its own file. */
+
+import type { IoFault } from '../base/errors.ts';
+import type {
+  Conn,
+  ConnSink,
+  Endpoint,
+  Listener,
+  ListenSink,
+  Net,
+  NetInterface,
+  UdpOptions,
+  UdpSink,
+  UdpSocket,
+} from '../base/ports.ts';
+import { NameResolver } from './resolver.ts';
+import { TcpNet } from './tcp.ts';
+import { hostInterfaces, UdpSockets } from './udp.ts';
+
+export class HostNet implements Net {
+  readonly #tcp: TcpNet;
+  readonly #udp: UdpSockets = new UdpSockets();
+  readonly #names: NameResolver = new NameResolver();
+
+  /** `receive`: where all connections read into. `maxIncoming`: no more are taken than let the total be this. */
+  constructor(receive: Uint8Array, maxIncoming: number = Number.POSITIVE_INFINITY) {
+    this.#tcp = new TcpNet(receive, maxIncoming);
+  }
+
+  listen(local: Endpoint, sink: ListenSink): Listener {
+    return this.#tcp.listen(local, sink);
+  }
+
+  connect(remote: Endpoint, bindIp: string | null, sink: ConnSink): Conn {
+    return this.#tcp.connect(remote, bindIp, sink);
+  }
+
+  resolve(host: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void {
+    this.#names.resolve(host, done);
+  }
+
+  udp(local: Endpoint, options: UdpOptions, sink: UdpSink): UdpSocket {
+    return this.#udp.open(local, options, sink);
+  }
+
+  interfaces(): readonly NetInterface[] {
+    return hostInterfaces();
+  }
+
+  /** Open connections. */
+  get connCount(): number {
+    return this.#tcp.connCount;
+  }
+
+  /** Ends all connections, listeners and sockets; done after the last handle is gone. */
+  close(done: () => void): void {
+    this.#names.close();
+    this.#udp.close();
+    const wait = (): void => {
+      if (this.#udp.count === 0) done();
+      else setImmediate(wait);
+    };
+    this.#tcp.close(wait);
+  }
+}
