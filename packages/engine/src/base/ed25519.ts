@@ -18,7 +18,7 @@ const KEPT_KEYS = 16;
 const PRIVATE_HEAD = Uint8Array.of(0x30, 46, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 34, 4, 32);
 const PUBLIC_HEAD = Uint8Array.of(0x30, 42, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 33, 0);
 
-export class Ed25519 implements Crypto {
+export class Ed25519 implements Pick<Crypto, 'ed25519PublicKey' | 'ed25519Sign' | 'ed25519Verify'> {
   /** The one used longest ago first. */
   readonly #publicKeys = new Map<string, KeyObject>();
 

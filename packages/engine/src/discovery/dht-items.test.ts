@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { fromHex, latin1, toHex, utf8Encode } from '../base/bytes.ts';
-import { Ed25519 } from '../base/ed25519.ts';
+import { PlatformCrypto } from '../base/platform-crypto.ts';
 import {
   type DhtItem,
   DhtItems,
@@ -12,7 +12,7 @@ import {
   verifyItem,
 } from './dht-items.ts';
 
-const crypto = new Ed25519();
+const crypto = new PlatformCrypto();
 const text = utf8Encode;
 const bytes = (hex: string): Uint8Array => fromHex(hex)!;
 const none = new Uint8Array(0);
