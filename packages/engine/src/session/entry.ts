@@ -18,6 +18,7 @@ import { type Metainfo, parseInfo } from '../codec/metainfo.ts';
 import { makePeerId } from '../codec/peer-id.ts';
 import { Disk, type DiskSink } from '../disk/disk.ts';
 import type { Peer } from '../swarm/peer.ts';
+import { CandidateSource } from '../swarm/peer-book.ts';
 import { Swarm } from '../swarm/swarm.ts';
 import type { SwarmSink } from '../swarm/swarm-options.ts';
 import { UploadQueue } from '../swarm/upload-queue.ts';
@@ -116,6 +117,7 @@ export class Entry implements SwarmSink, DiskSink {
       downLimit: this.downLimit,
       upLimit: this.upLimit,
       uploadSlots: core.options.uploadSlots,
+      pex: core.options.pex,
     });
     this.swarm.sequential = options.sequential;
     this.#keeper = new RecordKeeper(this);
@@ -397,6 +399,16 @@ export class Entry implements SwarmSink, DiskSink {
   onPeerReady(peer: Peer, handshake: ExtendedHandshake): void {
     const ip = handshake.yourIp === null ? null : parseIp(handshake.yourIp);
     if (ip !== null) this.core.discovery.vote(ip, peer.link.remote.ip, 'peer');
+  }
+
+  onPeerPort(peer: Peer, port: number): void {
+    this.core.discovery.addNode(peer.link.remote.ip, port);
+  }
+
+  onPexPeers(peers4: Uint8Array, _flags4: Uint8Array, peers6: Uint8Array): void {
+    const { book } = this.finder;
+    const added = book.addCompact(peers4, 4, CandidateSource.Pex) + book.addCompact(peers6, 16, CandidateSource.Pex);
+    if (added > 0) this.core.dialSoon();
   }
 
   onBan(ip: string): void {

@@ -4,6 +4,11 @@
  */
 
 import { sha1 } from '../base/hash.ts';
+import { parseIp } from '../base/ip.ts';
+import type { Peer } from './peer.ts';
+import type { Swarm } from './swarm.ts';
+
+const ALLOWED_FAST_COUNT = 10;
 
 /** `count` distinct pieces for the peer at `ip` (4 or 16 bytes), or all if there are fewer. Order as in BEP 6. */
 export function allowedFastSet(ip: Uint8Array, infoHash: Uint8Array, pieceCount: number, count: number): number[] {
@@ -22,4 +27,14 @@ export function allowedFastSet(ip: Uint8Array, infoHash: Uint8Array, pieceCount:
     }
   }
   return set;
+}
+
+/** Tells a peer that has little what it may ask for at once; the first time only. */
+export function offerFast(swarm: Swarm, peer: Peer): void {
+  const { have, meta } = swarm;
+  if (!peer.conversation.fast || have === null || peer.has === null || peer.grantedFast.length > 0) return;
+  if (peer.has.count >= ALLOWED_FAST_COUNT || have.isEmpty) return;
+  const set = allowedFastSet(parseIp(peer.link.remote.ip)!, meta!.swarmHash, have.length, ALLOWED_FAST_COUNT);
+  peer.grantedFast = set.filter((piece) => have.get(piece) && !peer.has!.get(piece));
+  for (const piece of peer.grantedFast) peer.conversation.allowedFast(piece);
 }

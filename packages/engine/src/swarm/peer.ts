@@ -15,6 +15,7 @@ import type { ConversationSink, ExtendedHandshake } from '../wire/conversation-s
 import type { PexMessage } from '../wire/pex.ts';
 import type { ChokeRecord } from './choker.ts';
 import type { Partial } from './partials.ts';
+import type { PexPeer } from './pex.ts';
 import { RequestWindow } from './request-window.ts';
 import type { Swarm } from './swarm.ts';
 import { UploadQueue } from './upload-queue.ts';
@@ -24,6 +25,8 @@ export interface PeerLink {
   readonly conversation: Conversation;
   readonly remote: Endpoint;
   readonly incoming: boolean;
+  /** It runs over uTP. */
+  readonly utp?: boolean;
   /** Something is to be sent: flush at the end of this turn. */
   touch(): void;
   /** Stops and resumes reading, for a peer that asks faster than it takes. */
@@ -39,7 +42,7 @@ const MAX_REMEMBERED_FAST = 16;
 const NEW_MS = 30_000;
 /** A reader for whom nothing could be read for so long, though it asked, has no room: half a MiB at 50 kB/s. */
 const STILL_MS = 10_000;
-/** Extension handshakes and upload-only messages of a connection: honest peers send a handful. */
+/** Extension handshakes, upload-only and port messages of a connection: honest peers send a handful. */
 const MAX_NOTICES = 1000;
 /** Blocks nobody asked for that are put down to races before the peer is taken for a flooder. */
 const MAX_UNASKED = 256;
@@ -112,6 +115,8 @@ export class Peer implements ConversationSink, ChokeRecord {
   metadataServedSinceMs = 0;
   metadataServedBytes = 0;
   metadataRequestCount = 0;
+  /** What peer exchange keeps of it; null: it takes no part. */
+  pex: PexPeer | null = null;
   /** Waits for the end of the turn. */
   awake = false;
   closed = false;
@@ -265,7 +270,10 @@ export class Peer implements ConversationSink, ChokeRecord {
     this.swarm.wake(this);
   }
 
-  onPort(): void {}
+  onPort(port: number): void {
+    if (++this.noticeCount > MAX_NOTICES) this.fault(PeerFault.Flood);
+    else this.swarm.portNamed(this, port);
+  }
 
   onExtendedHandshake(handshake: ExtendedHandshake): void {
     if (++this.noticeCount > MAX_NOTICES) return this.fault(PeerFault.Flood);
@@ -292,7 +300,10 @@ export class Peer implements ConversationSink, ChokeRecord {
     this.swarm.metadata.rejected(this, piece, this.swarm.now);
   }
 
-  onPex(_message: PexMessage): void {}
+  onPex(message: PexMessage): void {
+    const { swarm } = this;
+    swarm.pex?.receive(this, message, swarm.now, swarm.have?.isFull !== true);
+  }
 
   onHolepunch(): void {}
 

@@ -7,9 +7,10 @@ import type { SlotPool } from '../base/slot-pool.ts';
 import type { Limiter } from '../transport/limiter.ts';
 import type { ExtendedHandshake } from '../wire/conversation-sink.ts';
 import type { Peer } from './peer.ts';
+import type { PexSink } from './pex.ts';
 
 /** What the session hears of a swarm. Calls come inside a turn. */
-export interface SwarmSink {
+export interface SwarmSink extends PexSink {
   /** The info dictionary arrived and matches the info-hash. */
   onMetadata(infoBytes: Uint8Array): void;
   onVerified(piece: number): void;
@@ -23,6 +24,8 @@ export interface SwarmSink {
   /** A piece we claim could not be read. */
   onReadFault(piece: number, fault: IoFault): void;
   onPeerReady(peer: Peer, handshake: ExtendedHandshake): void;
+  /** The peer of a torrent that is not private has a DHT node at this port. */
+  onPeerPort(peer: Peer, port: number): void;
   /** The address sent corrupt data beyond doubt. */
   onBan(ip: string): void;
   /** The swarm has work to do at the end of this turn. */
@@ -41,4 +44,6 @@ export interface SwarmOptions {
   readonly downLimit: Limiter;
   readonly upLimit: Limiter;
   readonly uploadSlots: number;
+  /** Peer exchange, as long as the torrent is not known to be private. */
+  readonly pex: boolean;
 }

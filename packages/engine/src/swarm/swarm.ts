@@ -11,7 +11,6 @@
 import { assert } from '../base/assert.ts';
 import { Bitfield } from '../base/bitfield.ts';
 import { type IoFault, PeerFault } from '../base/errors.ts';
-import { parseIp } from '../base/ip.ts';
 import { Meter } from '../base/meter.ts';
 import type { Hasher, PieceStore, PieceStoreSink } from '../base/ports.ts';
 import type { Rng } from '../base/random.ts';
@@ -20,16 +19,18 @@ import type { Layout } from '../codec/layout.ts';
 import type { Metainfo } from '../codec/metainfo.ts';
 import type { Limiter } from '../transport/limiter.ts';
 import type { ExtendedHandshake } from '../wire/conversation-sink.ts';
-import { allowedFastSet } from './allowed-fast.ts';
+import { offerFast } from './allowed-fast.ts';
 import { Blame } from './blame.ts';
 import { Choker } from './choker.ts';
 import { Intake } from './intake.ts';
 import { MetadataFetch } from './metadata-fetch.ts';
 import { type Partial, Partials } from './partials.ts';
 import { Peer, type PeerLink } from './peer.ts';
+import { PexExchange } from './pex.ts';
 import { Picker } from './picker.ts';
 import { Readers } from './reader.ts';
 import { Requests } from './requests.ts';
+import { retire } from './retire.ts';
 import type { SwarmOptions, SwarmSink } from './swarm-options.ts';
 import { Uploads } from './uploads.ts';
 
@@ -37,12 +38,6 @@ import { Uploads } from './uploads.ts';
 const STREAMING_BLOCKS = 256;
 /** Part of the slots that downloads leave to uploads and disk. */
 const RESERVE_SHARE = 1 / 8;
-/** A peer silent for so long is closed. Keep-alives come about every two minutes (BEP 3), so a little more than that. */
-const SILENCE_MS = 140_000;
-const KEEP_ALIVE_MS = 100_000;
-/** A peer that has had no use for us nor we for it (libtorrent: 600 s). */
-const USELESS_MS = 600_000;
-const ALLOWED_FAST_COUNT = 10;
 /** Bitfields that a peer sends; aria2 sends one instead of 20 haves. */
 const MAX_STATEMENTS = 100;
 
@@ -75,6 +70,8 @@ export class Swarm implements PieceStoreSink {
   wasted = 0;
   hashFails = 0;
   spilled = 0;
+  /** Null while there is nobody, and when it is off. */
+  pex: PexExchange | null = null;
 
   readonly #options: SwarmOptions;
   // an idle seed has none of these
@@ -100,6 +97,7 @@ export class Swarm implements PieceStoreSink {
   #hasPads = false;
   /** A request waits for the rate limit, not for a slot. */
   #rateStarved = false;
+  #pexOn: boolean;
 
   constructor(options: SwarmOptions) {
     this.slots = options.slots;
@@ -113,6 +111,7 @@ export class Swarm implements PieceStoreSink {
     // one more for those who are choked and served all the same (allowed fast)
     this.uploadShare = Uploads.share(options.slots.count, options.uploadSlots + 1);
     this.#options = options;
+    this.#pexOn = options.pex;
   }
 
   // --------------------------------------------------------------------------------------- parts, made when first used
@@ -178,6 +177,7 @@ export class Swarm implements PieceStoreSink {
     this.have = claimed;
     this.flushed = claimed.clone();
     this.#metadata?.provide(meta.infoBytes);
+    if (meta.private) this.setPex(false);
     this.setPriorities(priorities);
     for (const peer of [...this.peers]) this.#introduce(peer);
   }
@@ -220,6 +220,10 @@ export class Swarm implements PieceStoreSink {
     this.peers.push(peer);
     link.conversation.sink = peer;
     this.#shareMemory();
+    if (this.#pexOn) {
+      this.pex ??= new PexExchange(this.#sink, this.rng);
+      this.pex.attach(peer, this.now);
+    }
     if (this.layout === null) {
       // said once and for all; what turns out to be here follows as single haves
       link.conversation.bitfield(NO_PIECES);
@@ -238,6 +242,8 @@ export class Swarm implements PieceStoreSink {
     this.peers.splice(this.peers.indexOf(peer), 1);
     if (peer.has !== null) this.picker?.peerLeft(peer.has);
     peer.uploads.free();
+    if (this.peers.length === 0) this.pex = null;
+    else this.pex?.detach(peer, this.now);
     this.#shareMemory();
     for (const other of this.peers) this.wake(other);
   }
@@ -247,6 +253,17 @@ export class Swarm implements PieceStoreSink {
     this.#retrying = true;
     this.store?.retry();
     if (this.store === null || this.store.pendingSlots === 0) this.#storeWorks();
+  }
+
+  /** Peer exchange (BEP 11), which a private torrent has none of. Off: nothing more is said or taken in. */
+  setPex(on: boolean): void {
+    this.#pexOn = on && this.meta?.private !== true;
+    if (this.#pexOn) return;
+    this.pex = null;
+    for (const peer of this.peers) {
+      peer.pex = null;
+      peer.conversation.refusePex();
+    }
   }
 
   /** What is on disk turned out to be this (a recheck): everybody is met anew. */
@@ -316,9 +333,11 @@ export class Swarm implements PieceStoreSink {
       peer.down.tick(now);
       peer.up.tick(now);
       this.requests.sweep(peer, now);
-      this.#retire(peer, now);
+      retire(this, peer, now);
       if (!peer.closed) this.wake(peer);
     }
+    // not before the metadata says that it is public
+    if (this.layout !== null) this.pex?.tick(this.peers, now);
     this.#rechoke(now);
     this.resumeStarved();
   }
@@ -354,7 +373,7 @@ export class Swarm implements PieceStoreSink {
     peer.has = has;
     this.picker?.peerJoined(has);
     this.#recountWanted(peer);
-    this.#offerFast(peer);
+    offerFast(this, peer);
     this.wake(peer);
   }
 
@@ -365,8 +384,14 @@ export class Swarm implements PieceStoreSink {
   }
 
   extended(peer: Peer, handshake: ExtendedHandshake): void {
+    this.pex?.extended(peer);
     this.#sink.onPeerReady(peer, handshake);
     this.wake(peer);
+  }
+
+  /** The peer has a DHT node there (BEP 5). */
+  portNamed(peer: Peer, port: number): void {
+    if (port > 0 && this.meta?.private !== true) this.#sink.onPeerPort(peer, port);
   }
 
   /** Nothing more is taken from this address. */
@@ -575,7 +600,7 @@ export class Swarm implements PieceStoreSink {
     peer.has = has;
     this.picker?.peerJoined(has);
     this.#recountWanted(peer);
-    this.#offerFast(peer);
+    offerFast(this, peer);
     this.wake(peer);
   }
 
@@ -603,16 +628,6 @@ export class Swarm implements PieceStoreSink {
     peer.link.touch();
   }
 
-  /** Pieces that a peer which has little may ask for at once (BEP 6). */
-  #offerFast(peer: Peer): void {
-    const { have } = this;
-    if (!peer.conversation.fast || have === null || peer.has === null || peer.grantedFast.length > 0) return;
-    if (peer.has.count >= ALLOWED_FAST_COUNT || have.isEmpty) return;
-    const set = allowedFastSet(parseIp(peer.link.remote.ip)!, this.meta!.swarmHash, have.length, ALLOWED_FAST_COUNT);
-    peer.grantedFast = set.filter((piece) => have.get(piece) && !peer.has!.get(piece));
-    for (const piece of peer.grantedFast) peer.conversation.allowedFast(piece);
-  }
-
   /** Blocks that lie in pad files are zeros, and nobody is asked for them (BEP 47). */
   #fillPads(partial: Partial): void {
     const layout = this.layout!;
@@ -638,19 +653,6 @@ export class Swarm implements PieceStoreSink {
     for (const peer of changes) {
       if (peer.choked) this.uploads.unchoke(peer, now);
       else this.uploads.choke(peer);
-    }
-  }
-
-  #retire(peer: Peer, now: number): void {
-    const { conversation } = peer;
-    if (now - conversation.lastReceivedMs >= SILENCE_MS) return peer.fault(PeerFault.Timeout);
-    const useful = peer.wantedCount > 0 || conversation.peerInterested;
-    if (useful) peer.lastUsefulMs = now;
-    else if (now - peer.lastUsefulMs >= USELESS_MS) return peer.fault(PeerFault.Redundant);
-    if (this.picker === null && this.have?.isFull && peer.has?.isFull) return peer.fault(PeerFault.Redundant);
-    if (now - conversation.lastSentMs >= KEEP_ALIVE_MS) {
-      conversation.keepAlive();
-      peer.link.touch();
     }
   }
 
