@@ -22,6 +22,7 @@ import { errorCode, faultOf } from './fault.ts';
 const MAX_WAITING = 128;
 /** Datagrams up to this go without an allocation; all of uTP and the DHT are shorter. */
 const SCRATCH_BYTES = 2048;
+const MAX_BYTES = 65_507;
 /** How far multicast goes: the site, as other clients have it (BEP 14 names none). */
 const MULTICAST_TTL = 32;
 
@@ -104,6 +105,8 @@ class HostUdpSocket implements UdpSocket {
   #Request: (new () => SendRequest) | null = null;
   #request: SendRequest | null = null;
   readonly #scratch: Uint8Array = new Uint8Array(SCRATCH_BYTES);
+  /** The same for longer ones, made when first needed. */
+  #large: Uint8Array | null = null;
   /** Views of the scratch memory by length, made when first needed. */
   readonly #views: (Uint8Array | null)[] = new Array<Uint8Array | null>(SCRATCH_BYTES + 1).fill(null);
   readonly #list: [Uint8Array] = [this.#scratch];
@@ -127,14 +130,10 @@ class HostUdpSocket implements UdpSocket {
     if (!this.#bound || this.#closing) return false;
     // the handle aborts on a port that is no uint32; 0 is nobody's
     if (!(port >= 1 && port <= 65535) || (port | 0) !== port || typeof ip !== 'string') return false;
+    if (bytes.length > MAX_BYTES) return false;
     if (this.#handle === null) return this.#sendByNode(bytes, ip, port);
-    const length = bytes.length;
-    if (this.#waitingCount > 0 || length > SCRATCH_BYTES) return this.#sendCopy(bytes, ip, port);
-    let view = this.#views[length]!;
-    if (view === null) {
-      view = this.#scratch.subarray(0, length);
-      this.#views[length] = view;
-    }
+    if (this.#waitingCount > 0) return this.#sendCopy(bytes, ip, port);
+    const view = this.#viewOf(bytes.length);
     view.set(bytes);
     this.#list[0] = view;
     const result = this.#handle.send(this.#request!, this.#list, 1, port, ip, true);
@@ -209,6 +208,20 @@ class HostUdpSocket implements UdpSocket {
     };
   }
 
+  /** Scratch memory of that length. */
+  #viewOf(length: number): Uint8Array {
+    if (length > SCRATCH_BYTES) {
+      this.#large ??= new Uint8Array(MAX_BYTES);
+      return this.#large.subarray(0, length);
+    }
+    let view = this.#views[length]!;
+    if (view === null) {
+      view = this.#scratch.subarray(0, length);
+      this.#views[length] = view;
+    }
+    return view;
+  }
+
   #newRequest(): SendRequest {
     const request = new this.#Request!();
     request.oncomplete = this.#onSent;
@@ -219,7 +232,7 @@ class HostUdpSocket implements UdpSocket {
     if (!this.#closing && this.#bound) this.#sink.onDatagram(bytes, ip.includes(':') ? canonicalIp(ip) : ip, port);
   }
 
-  /** Bytes that outlive the call: others wait before them, or they are many. */
+  /** Bytes of their own, which wait behind others. */
   #sendCopy(bytes: Uint8Array, ip: string, port: number): boolean {
     if (this.#waitingCount >= MAX_WAITING) return false;
     const request = this.#newRequest();
