@@ -29,7 +29,7 @@ function torrentBytes(name, data) {
   ]);
 }
 
-const session = (state) => new Session({ port: 0, bind: ['127.0.0.1'], state });
+const session = (state) => new Session({ port: 0, bind: ['127.0.0.1'], dht: false, lsd: false, state });
 
 async function fill() {
   const data = join(folder, 'data');

@@ -1,9 +1,9 @@
 // The smallest download: add a torrent, wait until all is verified and written.
 import { Session } from 'shoal';
-import { startSwarm } from './swarm.mjs';
+import { onThisMachine, startSwarm } from './swarm.mjs';
 
 const swarm = await startSwarm();
-const session = new Session({ bind: ['127.0.0.1'] });
+const session = new Session(onThisMachine);
 try {
   const torrent = await session.add(swarm.torrentPath, { folder: swarm.folder, peers: [swarm.peer] });
   await torrent.done();

@@ -1,9 +1,9 @@
 // Progress with an async iterator: it yields now, then every interval, and ends when all is there.
 import { Session } from 'shoal';
-import { startSwarm } from './swarm.mjs';
+import { onThisMachine, startSwarm } from './swarm.mjs';
 
 const swarm = await startSwarm();
-const session = new Session({ bind: ['127.0.0.1'], downloadLimit: 16 * 1024 * 1024 });
+const session = new Session({ ...onThisMachine, downloadLimit: 16 * 1024 * 1024 });
 try {
   const torrent = await session.add(swarm.torrentPath, { folder: swarm.folder, peers: [swarm.peer] });
   for await (const { bytesDone, bytesTotal, downRate, peers } of torrent.progress({ intervalMs: 200 })) {

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createTorrent, Session } from 'shoal';
+import { onThisMachine } from './swarm.mjs';
 
 const home = await mkdtemp(join(tmpdir(), 'shoal-example-'));
 const photos = join(home, 'photos');
@@ -14,8 +15,8 @@ const { bytes, meta } = await createTorrent(photos);
 console.log(`made ${meta.name}: ${meta.pieceCount} pieces, info-hash ${Buffer.from(meta.infoHash).toString('hex')}`);
 
 // A seed is a torrent whose files are there already: `folder` is the one that holds them.
-const seed = new Session({ bind: ['127.0.0.1'] });
-const friend = new Session({ bind: ['127.0.0.1'] });
+const seed = new Session(onThisMachine);
+const friend = new Session(onThisMachine);
 try {
   const seeding = await seed.add(bytes, { folder: home });
   await seeding.done();

@@ -2,10 +2,10 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { Session } from 'shoal';
-import { startSwarm } from './swarm.mjs';
+import { onThisMachine, startSwarm } from './swarm.mjs';
 
 const swarm = await startSwarm();
-const session = new Session({ bind: ['127.0.0.1'], downloadLimit: 8 * 1024 * 1024 });
+const session = new Session({ ...onThisMachine, downloadLimit: 8 * 1024 * 1024 });
 try {
   const torrent = await session.add(swarm.torrentPath, { folder: swarm.folder, peers: [swarm.peer] });
   const file = torrent.files.find(({ path }) => path.endsWith('high.bin'));

@@ -5,6 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createTorrent, Session } from 'shoal';
 
+/** For a Session that keeps to this machine; without it, it listens to the world, and asks the DHT and the local network for peers. */
+export const onThisMachine = { bind: ['127.0.0.1'], dht: false, lsd: false };
+
 /** Dispose of it with `await using`, which also removes the folder. */
 export async function startSwarm({ megabytes = 16 } = {}) {
   const folder = await mkdtemp(join(tmpdir(), 'shoal-example-'));
@@ -16,7 +19,7 @@ export async function startSwarm({ megabytes = 16 } = {}) {
   const torrentPath = join(folder, 'tides.torrent');
   await writeFile(torrentPath, bytes);
 
-  const session = new Session({ bind: ['127.0.0.1'] });
+  const session = new Session(onThisMachine);
   await session.ready();
   const torrent = await session.add(bytes, { folder: join(folder, 'source') });
   await torrent.done();

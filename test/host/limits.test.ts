@@ -19,14 +19,17 @@ beforeAll(async () => {
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** Nobody but these two is spoken to. */
+const LOCAL = { bind: ['127.0.0.1'], dht: false, lsd: false } as const;
+
 /** Bytes per second that come over 10 s, after 2 s to get going. */
 async function received(down: number, up: number, perTorrent: boolean): Promise<number> {
   const target = mkdtempSync(join(folder, 'leech-'));
   const limits = { downloadLimit: down, uploadLimit: up };
   const inSession = perTorrent ? {} : limits;
   const inTorrent = perTorrent ? limits : {};
-  const seed = new Session({ port: 0, bind: ['127.0.0.1'], ...(up > 0 ? inSession : {}) });
-  const leech = new Session({ port: null, bind: ['127.0.0.1'], ...(down > 0 ? inSession : {}) });
+  const seed = new Session({ port: 0, ...LOCAL, ...(up > 0 ? inSession : {}) });
+  const leech = new Session({ port: null, ...LOCAL, ...(down > 0 ? inSession : {}) });
   try {
     const source = await seed.add(torrent, { folder, ...(up > 0 ? inTorrent : {}) });
     await source.done();
