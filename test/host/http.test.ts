@@ -34,7 +34,8 @@ interface Outcome {
 }
 
 function get(url: string, more: Partial<HttpRequest> = {}, by = client): Promise<Outcome> {
-  const request = { url, headers: {}, timeoutMs: 5000, maxBytes: 100_000, maxRedirects: 5, bindIp: null, ...more };
+  const usual = { headers: {}, timeoutMs: 5000, maxBytes: 100_000, maxRedirects: 5, bindIp: null, family: null };
+  const request = { url, ...usual, ...more };
   return new Promise((resolve, reject) => {
     let inside = true;
     by.get(request, (fault, response) => {

@@ -66,6 +66,7 @@ export class SimSession implements EntrySink {
       uploadSlots: options.uploadSlots ?? 8,
       downloadLimit: options.downloadLimit ?? 0,
       uploadLimit: options.uploadLimit ?? 0,
+      announceMode: 'tier',
       log: options.log ?? null,
     };
     this.core = new SessionCore(core, node.boot(), { onListening: () => {}, onListenFault: () => {} });
@@ -147,6 +148,7 @@ export class SimSession implements EntrySink {
       name: torrent.name,
       folder: SIM_FOLDER,
       trackers: torrent.trackers.map((url) => [url]),
+      trackersEdited: false,
       webSeeds: [],
       select: null,
       selectSkipsPads: false,

@@ -61,10 +61,15 @@ export class ProcessHttp implements Http {
       done(code === null ? null : { code, message: `${request.url}: ${code}` }, response);
     };
     world.call(request.timeoutMs, () => end('ETIMEOUT', null));
-    this.#follow(request, request.url, request.maxRedirects, end);
+    let heard = false;
+    const onHeard = (): void => {
+      heard = true;
+    };
+    this.#follow(request, request.url, request.maxRedirects, onHeard, end);
     return {
-      abort: (): void => {
+      abort: (): boolean => {
         over = true;
+        return heard;
       },
     };
   }
@@ -73,6 +78,7 @@ export class ProcessHttp implements Http {
     request: HttpRequest,
     url: string,
     redirects: number,
+    onHeard: () => void,
     end: (code: string | null, response: HttpResponse | null) => void,
   ): void {
     const world = this.#web.world;
@@ -86,6 +92,7 @@ export class ProcessHttp implements Http {
     world.call(LATENCY_MS * 3, () => {
       if (!this.alive) return;
       this.#web.requestCount++;
+      onHeard();
       const reply = server.answer({ url, ip: this.#host.ip, headers: request.headers });
       if (reply === null) return;
       if (typeof reply === 'string') {
@@ -95,7 +102,7 @@ export class ProcessHttp implements Http {
       const to = reply.headers?.['location'];
       if (reply.status >= 300 && reply.status < 400 && to !== undefined) {
         if (redirects === 0) return end('EREDIRECTS', null);
-        return this.#follow(request, to, redirects - 1, end);
+        return this.#follow(request, to, redirects - 1, onHeard, end);
       }
       world.call(LATENCY_MS + (reply.delayMs ?? 0), () => {
         if (!this.#host.online) return end('ECONNRESET', null);

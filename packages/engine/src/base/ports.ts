@@ -153,6 +153,8 @@ export interface HttpRequest {
   readonly maxRedirects: number;
   /** Local address to leave from, or null. */
   readonly bindIp: string | null;
+  /** Only over this address family; null: any. A server without an address of it: fault ENOFAMILY. */
+  readonly family: 4 | 6 | null;
 }
 
 export interface HttpResponse {
@@ -165,8 +167,8 @@ export interface HttpResponse {
 }
 
 export interface HttpHandle {
-  /** Gives up; `done` is not called any more. */
-  abort(): void;
+  /** Gives up; `done` is not called any more. True: the server may have got the request. */
+  abort(): boolean;
 }
 
 export interface Http {

@@ -1,15 +1,28 @@
 import { describe, expect, it } from 'vitest';
 import { Rng } from '../base/random.ts';
 import { type BInput, encode } from '../codec/bencode.ts';
-import { type AnnounceFigures, Announcer, type AnnounceSink, MAX_TRACKERS } from './announce.ts';
-import type { NamedPeer } from './tracker.ts';
+import { type AnnounceFigures, type AnnounceMode, Announcer, type AnnounceSink, MAX_TRACKERS } from './announce.ts';
+import { type Family, type NamedPeer, NO_FAMILY, type TrackerRequest } from './tracker.ts';
+import { announceUrl, parseAnnounce, parseScrape, scrapeUrl } from './tracker-http.ts';
 
 const MINUTE = 60_000;
 
+const HASH = new Uint8Array(20).fill(1);
+
 interface Asked {
   readonly id: number;
+  readonly family: Family;
+  readonly protocol: string;
+  /** As HTTP would carry it. */
   readonly url: URL;
   readonly timeoutMs: number;
+}
+
+interface BenchOptions {
+  readonly seed?: number;
+  readonly families?: readonly Family[];
+  readonly mode?: AnnounceMode;
+  readonly exclusive?: boolean;
 }
 
 /** One torrent and the network it announces to, on a clock that the test moves. */
@@ -21,26 +34,34 @@ class Bench implements AnnounceSink {
   readonly warnings: string[] = [];
   readonly external: string[] = [];
   switches = 0;
+  /** Whether what is given up may have reached the tracker. */
+  heard = false;
   figures: AnnounceFigures = { uploaded: 0, downloaded: 0, left: 100, partialSeed: false };
   readonly announcer: Announcer;
 
-  constructor(tiers: string[][], seed = 1) {
+  constructor(tiers: string[][], options: BenchOptions = {}) {
+    const { seed = 1, families = [4], mode = 'tier', exclusive = false } = options;
     this.announcer = new Announcer({
-      infoHash: new Uint8Array(20).fill(1),
+      infoHash: HASH,
       peerId: new Uint8Array(20).fill(65),
       key: 77,
       tiers,
+      families,
+      mode,
+      exclusive,
       rng: new Rng(Uint32Array.of(seed * 0x9e3779b1, seed * 0x85ebca6b, seed * 0xc2b2ae35, seed)),
       sink: this,
     });
     this.announcer.port = 6881;
   }
 
-  onAnnounce(id: number, url: string, timeoutMs: number): void {
-    this.asked.push({ id, url: new URL(url), timeoutMs });
+  onAsk({ id, family, protocol, url, timeoutMs, announce, infoHash }: TrackerRequest): void {
+    const text = announce === null ? (scrapeUrl(url, [infoHash]) ?? url) : announceUrl(url, announce);
+    this.asked.push({ id, family, protocol, url: new URL(text), timeoutMs });
   }
-  onAbandon(id: number): void {
+  onAbandon(id: number): boolean {
     this.abandoned.push(id);
+    return this.heard;
   }
   onPeers(peers4: Uint8Array, peers6: Uint8Array, named: readonly NamedPeer[]): void {
     this.peers.push([peers4.length / 6, peers6.length / 18, named.length]);
@@ -78,10 +99,11 @@ class Bench implements AnnounceSink {
     return this.next();
   }
   ok(asked: Asked, fields: Record<string, BInput> = {}): void {
-    this.announcer.response(asked.id, this.now, 200, encode({ interval: 1800, peers: '', ...fields }), '127.0.0.1');
+    const reply = parseAnnounce(200, encode({ interval: 1800, peers: '', ...fields }), '127.0.0.1');
+    this.announcer.answered(asked.id, this.now, reply, '127.0.0.1');
   }
-  fail(asked: Asked): void {
-    this.announcer.failed(asked.id, this.now, { code: 'ECONNREFUSED', message: 'refused' });
+  fail(asked: Asked, code = 'ECONNREFUSED'): void {
+    this.announcer.failed(asked.id, this.now, { code, message: 'refused' });
   }
   quiet(): void {
     this.announcer.tick(this.now);
@@ -149,7 +171,7 @@ describe('one tracker', () => {
 
   it('backs off with growing delay and jitter up to an hour, and says started until it is heard', () => {
     for (let seed = 1; seed <= 20; seed++) {
-      const b = new Bench([['http://a/announce']], seed);
+      const b = new Bench([['http://a/announce']], { seed });
       b.announcer.start(0);
       for (let fails = 1; fails <= 30; fails++) {
         const asked = b.later();
@@ -190,7 +212,8 @@ describe('one tracker', () => {
       [200, 'd5:peers5:abcdee'],
     ] as const) {
       const asked = b.later();
-      b.announcer.response(asked.id, b.now, status, new TextEncoder().encode(body), '127.0.0.1');
+      const reply = parseAnnounce(status, new TextEncoder().encode(body), '127.0.0.1');
+      b.announcer.answered(asked.id, b.now, reply, '127.0.0.1');
       expect(b.announcer.status(b.now)[0]).toMatchObject({ status: 'failed', message: expect.stringMatching(/\w/) });
     }
   });
@@ -269,7 +292,7 @@ describe('tiers', () => {
   it('are shuffled once, each within itself', () => {
     const orders = new Set<string>();
     for (let seed = 1; seed < 60; seed++) {
-      const order = new Bench(tiers, seed).announcer.tiers();
+      const order = new Bench(tiers, { seed }).announcer.tiers();
       expect([...order[0]!].sort()).toEqual(tiers[0]);
       expect(order[1]).toEqual(tiers[1]);
       orders.add(order[0]!.join());
@@ -303,9 +326,8 @@ describe('tiers', () => {
     expect(b.announcer.nextAt()).toBeGreaterThanOrEqual(30 * MINUTE);
     const back = b.later();
     expect(host(back)).toMatch(/^a/);
-    expect(b.switches).toBe(0);
     b.ok(back);
-    expect(b.switches).toBe(1);
+    expect(b.switches).toBe(0);
   });
 
   it('a slow walk through a long tier reaches its end before it begins anew', () => {
@@ -331,23 +353,40 @@ describe('tiers', () => {
     expect(host(b.later())).toBe('a');
   });
 
-  it('blank, doubled and foreign URLs are passed over; UDP says that it cannot be used', () => {
+  it('blank, doubled and foreign URLs are passed over; what cannot be used says so', () => {
     const b = new Bench([
       ['', ' '],
-      ['udp://u:1/announce', 'http://a/announce', ' http://a/announce '],
+      ['http://a/announce', ' http://a/announce '],
       ['gopher://x'],
       ['wss://w'],
+      ['http://[2600::1]/announce'],
     ]);
-    expect(b.announcer.tiers().map((tier) => tier.length)).toEqual([2, 1]);
+    expect(b.announcer.tiers().map((tier) => tier.length)).toEqual([1, 1, 1]);
     b.announcer.start(0);
     b.announcer.announceNow(0);
-    expect(host(b.tick())).toBe('a');
-    const udp = b.announcer.status(0).find((tracker) => tracker.url.startsWith('udp'));
-    expect(udp).toMatchObject({ status: 'failed', message: 'UDP trackers are not supported yet', nextMs: null });
-    const none = new Bench([['udp://u:1']]);
+    b.fail(b.tick());
+    b.quiet();
+    expect(b.announcer.status(0).slice(1)).toMatchObject([
+      { status: 'failed', message: 'WebSocket trackers are not supported yet', nextMs: null, families: [] },
+      { status: 'failed', message: 'this session has no IPv6', nextMs: null, families: [] },
+    ]);
+    const none = new Bench([['wss://w']]);
     none.announcer.start(0);
     none.quiet();
     expect(none.announcer.nextAt()).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  it('UDP trackers go the same road', () => {
+    const b = new Bench([['udp://u:1/announce'], ['http://a/announce']]);
+    b.announcer.start(0);
+    const first = b.tick();
+    expect([first.protocol, host(first), first.timeoutMs]).toEqual(['udp', 'u', 30_000]);
+    b.fail(first);
+    const second = b.tick();
+    expect([second.protocol, host(second)]).toEqual(['http', 'a']);
+    b.ok(second);
+    b.announcer.stop(b.now);
+    expect(b.next().protocol).toBe('http');
   });
 });
 
@@ -444,9 +483,10 @@ describe('scrape', () => {
     expect(b.announcer.scrape(0)).toBe(true);
     const asked = b.next();
     expect(asked.url.href).toMatch(/^http:\/\/a\/scrape\?k=1&info_hash=%01/);
-    const files = new Map([[new Uint8Array(20).fill(1), { complete: 8, incomplete: 9 }]]);
-    b.announcer.response(asked.id, 10, 200, encode({ files, flags: { min_request_interval: 120 } }), '127.0.0.1');
-    expect(b.announcer.status(10)[0]).toMatchObject({ status: 'working', seeders: 8, leechers: 9 });
+    const files = new Map([[new Uint8Array(20).fill(1), { complete: 8, incomplete: 9, downloaded: 3 }]]);
+    const reply = parseScrape(200, encode({ files, flags: { min_request_interval: 120 } }), HASH);
+    b.announcer.scraped(asked.id, 10, reply);
+    expect(b.announcer.status(10)[0]).toMatchObject({ status: 'working', seeders: 8, leechers: 9, downloads: 3 });
     expect(b.announcer.scrape(119_000)).toBe(false);
     expect(b.announcer.scrape(120_010)).toBe(true);
     expect(new Bench([['http://a/x']]).announcer.scrape(0)).toBe(false);
@@ -455,7 +495,7 @@ describe('scrape', () => {
 
 describe('many torrents', () => {
   it('1,000 on one dead tracker keep to the cap of the session, come apart, and calm down', () => {
-    const all = Array.from({ length: 1000 }, (_, i) => new Bench([['http://dead/announce']], i + 1));
+    const all = Array.from({ length: 1000 }, (_, i) => new Bench([['http://dead/announce']], { seed: i + 1 }));
     for (const b of all) b.announcer.start(0);
     const perSecond = new Array<number>(600).fill(0);
     const inFlight: { readonly bench: Bench; readonly asked: Asked; readonly endsAt: number }[] = [];
@@ -488,7 +528,7 @@ describe('many torrents', () => {
     const starts: number[] = [];
     const seconds: number[] = [];
     for (let i = 0; i < 200; i++) {
-      const b = new Bench([['http://a/announce']], i + 1);
+      const b = new Bench([['http://a/announce']], { seed: i + 1 });
       b.announcer.start(0, 10_000);
       b.ok(b.later());
       starts.push(b.now);

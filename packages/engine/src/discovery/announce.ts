@@ -1,33 +1,43 @@
 /**
- * Owns when and where one torrent announces itself: tiers (BEP 12), events (BEP 3, 21), back-off, intervals, and the state
- * of each tracker. Sans-IO: it hands out URLs through its sink and is given the answers.
+ * Owns when and where one torrent announces itself: tiers (BEP 12), address families (BEP 7), events (BEP 3, 21),
+ * back-off (BEP 31), intervals, and the state of each tracker. Sans-IO: it hands out requests through its sink, whatever
+ * protocol carries them, and is given the answers.
  *
  *   walk:  due -> first tracker of the first tier that may be asked -> answered well -> to the front of its tier; wait
  *                 its interval
  *                                                                  -> failed -> it backs off; the next one, then the
  *                 next tier; when all have failed, wait for the one whose back-off ends first
  *
- * Invariant: at most one announce of a walk is under way, and only `tick` starts one, so that the owner of many torrents
- * bounds the whole by ticking fewer. A tracker that answered well is not asked again before its min interval, but to be
- * told `completed` and `stopped`. Each tracker hears `started` first, and `stopped` once if it ever answered well.
+ * Each family walks for itself, so that a tracker without IPv6 does not keep us from one that has it. By the mode there is
+ * one walk over all tiers, one for each tier, or one for each tracker. A torrent that is exclusive (private, BEP 27) has
+ * one tracker at a time: whoever answers ends what goes on with others.
  *
- * Limits: MAX_TRACKERS a torrent. Which protocol carries an announce is decided by the URL's scheme in `#ask` alone.
+ * Invariant: at most one announce of a walk is under way, and only `tick` starts one, so that the owner of many torrents
+ * bounds the whole by ticking fewer. A path that answered well is not asked again before its min interval, but to be
+ * told `completed` and `stopped`. Each path hears `started` first, and `stopped` once if it answered well, or may have
+ * heard a `started` that was given up.
+ *
+ * Limits: MAX_TRACKERS a torrent.
  */
 
 import { assert } from '../base/assert.ts';
 import type { IoFault } from '../base/errors.ts';
 import type { Rng } from '../base/random.ts';
+import { type AnnounceMode, makeTracker, type Path, type Tracker, trackerStatus, Walk } from './announce-state.ts';
 import {
-  type AnnounceAsk,
   type AnnounceEvent,
   type AnnounceReply,
+  type Family,
   failedReply,
   type NamedPeer,
-  type TrackerProtocol,
+  NO_FAMILY,
+  type ScrapeReply,
+  type TrackerRequest,
   type TrackerStatus,
-  trackerProtocol,
 } from './tracker.ts';
-import { announceUrl, parseAnnounce, parseScrape, scrapeUrl } from './tracker-http.ts';
+import { scrapeUrl } from './tracker-http.ts';
+
+export type { AnnounceMode } from './announce-state.ts';
 
 /** Whole exchange of an announce or scrape (DEMANDS N4). */
 export const ANNOUNCE_TIMEOUT_MS = 30_000;
@@ -58,15 +68,18 @@ export interface AnnounceFigures {
 }
 
 export interface AnnounceSink {
-  /** Get this URL; then say `response` or `failed` with the same id. May be queued, and must not be answered from inside. */
-  onAnnounce(id: number, url: string, timeoutMs: number): void;
-  /** The answer to this request is of no interest any more; none shall be given. */
-  onAbandon(id: number): void;
+  /**
+   * Ask this; then say `answered`, `scraped` or `failed` with the same id. May be queued, and must not be answered from
+   * inside.
+   */
+  onAsk(request: TrackerRequest): void;
+  /** The answer to this request is of no interest any more; none shall be given. True: the tracker may have heard it. */
+  onAbandon(id: number): boolean;
   /** 6 and 18 bytes a peer, usable addresses only; borrowed until return. Names are rare and still need resolving. */
   onPeers(peers4: Uint8Array, peers6: Uint8Array, named: readonly NamedPeer[]): void;
   /** How a tracker sees us (BEP 24): one vote. */
   onExternalIp(ip: Uint8Array, trackerIp: string): void;
-  /** Another tracker answers now than before. A private torrent drops the peers of the old one (BEP 27). */
+  /** Of an exclusive torrent: another tracker answers now than before. The peers of the old one are dropped (BEP 27). */
   onTrackerSwitched(): void;
   /** A new warning of a tracker, cleaned for display. */
   onTrackerWarning(url: string, message: string): void;
@@ -81,6 +94,11 @@ export interface AnnouncerOptions {
   readonly key: number;
   /** As the torrent or magnet has them; blank, broken and doubled URLs are passed over, empty tiers too. */
   readonly tiers: readonly (readonly string[])[];
+  /** What trackers are asked over. */
+  readonly families: readonly Family[];
+  readonly mode: AnnounceMode;
+  /** One tracker at a time, whatever the mode. */
+  readonly exclusive: boolean;
   /** May be shared by all torrents of a session. */
   readonly rng: Rng;
   readonly sink: AnnounceSink;
@@ -95,82 +113,67 @@ export class Announcer {
   readonly #infoHash: Uint8Array;
   readonly #peerId: Uint8Array;
   readonly #key: number;
+  readonly #families: readonly Family[];
   readonly #rng: Rng;
   readonly #sink: AnnounceSink;
   readonly #tiers: Tracker[][] = [];
   readonly #requests: Request[] = [];
+  #walks: Walk[] = [];
+  #mode: AnnounceMode;
+  #exclusive: boolean;
+  /** Of an exclusive torrent: who answered last. */
+  #lastTracker: Tracker | null = null;
   #running = false;
   #completed = false;
-  #dueAt = Number.POSITIVE_INFINITY;
-  #walk = 1;
   #lastId = 0;
-  #working: Tracker | null = null;
 
   constructor(options: AnnouncerOptions) {
     assert(options.infoHash.length === 20 && options.peerId.length === 20, 'info-hash and peer id are 20 bytes');
     this.#infoHash = options.infoHash;
     this.#peerId = options.peerId;
     this.#key = options.key >>> 0;
+    this.#families = options.families;
     this.#rng = options.rng;
     this.#sink = options.sink;
-    const known = new Set<string>();
-    for (const urls of options.tiers) {
-      const tier: Tracker[] = [];
-      for (const url of urls) {
-        if (known.size >= MAX_TRACKERS) break;
-        const tracker = makeTracker(url);
-        if (tracker === null || known.has(tracker.url)) continue;
-        known.add(tracker.url);
-        tier.push(tracker);
-      }
-      if (tier.length === 0) continue;
-      this.#rng.shuffle(tier);
-      this.#tiers.push(tier);
-    }
+    this.#mode = options.mode;
+    this.#exclusive = options.exclusive;
+    this.#fill(options.tiers, new Map());
+    for (const tier of this.#tiers) this.#rng.shuffle(tier);
+    this.#arrange(0);
   }
 
   // ---------------------------------------------------------------------------------------------------------- inputs
 
-  /** The answer to a request: HTTP status and body (decompressed), and the address it came from. Unknown ids are late. */
-  response(id: number, now: number, status: number, body: Uint8Array, remoteIp: string): void {
+  /** The answer to an announce, a refusal too, and the address it came from. Unknown ids are late. */
+  answered(id: number, now: number, reply: AnnounceReply, remoteIp: string): void {
     const request = this.#takeRequest(id);
-    if (request === null) return;
-    if (request.kind === Kind.Announce) {
-      this.#answered(request, now, parseAnnounce(status, body, remoteIp), remoteIp);
-    } else if (request.kind === Kind.Scrape) {
-      const reply = parseScrape(status, body, this.#infoHash);
-      const tracker = request.tracker;
-      if (reply.seeders !== null) tracker.seeders = reply.seeders;
-      if (reply.leechers !== null) tracker.leechers = reply.leechers;
-      if (reply.failure !== null && tracker.fails === 0) tracker.message = `scrape: ${reply.failure}`;
-      tracker.scrapeAt = Math.max(tracker.scrapeAt, now + reply.minIntervalMs);
-    }
+    if (request?.kind === Kind.Announce) this.#answered(request, now, reply, remoteIp);
+  }
+
+  /** The answer to a scrape. */
+  scraped(id: number, now: number, reply: ScrapeReply): void {
+    const request = this.#takeRequest(id);
+    if (request?.kind !== Kind.Scrape) return;
+    const { tracker } = request.path;
+    tracker.seeders = reply.seeders ?? tracker.seeders;
+    tracker.leechers = reply.leechers ?? tracker.leechers;
+    tracker.downloads = reply.completed ?? tracker.downloads;
+    if (reply.failure !== null && request.path.fails === 0) request.path.message = `scrape: ${reply.failure}`;
+    tracker.scrapeAt = Math.max(tracker.scrapeAt, now + reply.minIntervalMs);
   }
 
   /** The request did not get an answer. */
   failed(id: number, now: number, fault: IoFault): void {
     const request = this.#takeRequest(id);
-    if (request === null) return;
-    if (request.kind === Kind.Announce) this.#answered(request, now, failedReply(fault.message), '');
+    if (request?.kind !== Kind.Announce) return;
+    this.#answered(request, now, failedReply(fault.message), '');
+    request.path.absent = fault.code === NO_FAMILY || fault.code === 'ENETUNREACH';
   }
 
   /** Starts the announce that is due, if one is; at most one. */
   tick(now: number): void {
-    if (!this.#running || now < this.#dueAt) return;
-    for (let turn = 0; turn < 2; turn++) {
-      const tracker = this.#candidate(now);
-      if (tracker !== null) {
-        this.#dueAt = Number.POSITIVE_INFINITY;
-        tracker.walk = this.#walk;
-        this.#announce(tracker);
-        return;
-      }
-      if (now < this.#dueAt) return;
-      // all were tried: the walk begins anew, with those whose back-off has ended meanwhile
-      this.#walk++;
-      this.#dueAt = this.#earliestRetry(now);
-      if (now < this.#dueAt) return;
-    }
+    if (!this.#running) return;
+    for (const walk of this.#walks) if (now >= walk.dueAt && this.#step(walk, now)) return;
   }
 
   // -------------------------------------------------------------------------------------------------------- commands
@@ -180,23 +183,25 @@ export class Announcer {
     if (this.#running) return;
     this.#running = true;
     this.#forgive(now);
-    this.#walk++;
-    this.#dueAt = now + spreadMs * this.#rng.float();
+    const dueAt = now + spreadMs * this.#rng.float();
+    for (const walk of this.#walks) {
+      walk.round++;
+      walk.dueAt = dueAt;
+    }
   }
 
   /**
-   * The torrent pauses, closes or is removed: what is under way is abandoned, and each tracker that had answered well
-   * gets one `stopped`, all at once, never repeated. `start` takes up again.
+   * The torrent pauses, closes or is removed: what is under way is abandoned, and each tracker that knows us gets one
+   * `stopped`, all at once, never repeated. `start` takes up again.
    */
   stop(_now: number): void {
     if (!this.#running) return;
     this.#running = false;
-    this.#dueAt = Number.POSITIVE_INFINITY;
-    for (let i = this.#requests.length - 1; i >= 0; i--) {
-      if (this.#requests[i]!.kind !== Kind.Stop) this.#abandon(this.#requests[i]!);
+    for (const walk of this.#walks) {
+      walk.dueAt = Number.POSITIVE_INFINITY;
+      walk.working = null;
     }
-    for (const tier of this.#tiers) for (const tracker of tier) this.#sayStopped(tracker);
-    this.#working = null;
+    for (const tier of this.#tiers) for (const tracker of tier) this.#part(tracker);
   }
 
   /**
@@ -206,10 +211,10 @@ export class Announcer {
   completed(now: number): void {
     if (this.#completed) return;
     this.#completed = true;
-    for (const tier of this.#tiers) {
-      for (const tracker of tier) {
-        tracker.completeDue = tracker.started || this.#announceUnderWay(tracker);
-        if (tracker.completeDue && tracker === this.#working && this.#running) this.#due(now);
+    for (const walk of this.#walks) {
+      for (const path of walk.paths()) {
+        path.completeDue = path.started || this.#isAsking(path);
+        if (path.completeDue && path === walk.working && this.#running) this.#due(walk, now);
       }
     }
   }
@@ -221,29 +226,45 @@ export class Announcer {
   announceNow(now: number): void {
     if (!this.#running) return;
     this.#forgive(now);
-    if (this.#walkUnderWay()) return;
-    this.#walk++;
-    this.#dueAt = now;
+    for (const walk of this.#walks) if (!this.#isUnderWay(walk)) this.#restart(walk, now);
   }
 
-  /** Asks the working tracker (or else the first) for its counts. False: it has no scrape, or was asked just now. */
+  /** Asks the trackers that work (or else the first) for their counts. False: none has them, or all were asked just now. */
   scrape(now: number): boolean {
-    const tracker = this.#working ?? this.#firstUsable();
-    if (tracker === null || now < tracker.scrapeAt) return false;
-    const url = scrapeUrl(tracker.url, [this.#infoHash]);
-    if (url === null) return false;
-    tracker.scrapeAt = now + SCRAPE_MIN_MS;
-    this.#sink.onAnnounce(this.#newRequest(tracker, Kind.Scrape, ''), url, ANNOUNCE_TIMEOUT_MS);
-    return true;
+    const paths = new Map<Tracker, Path>();
+    for (const { working } of this.#walks) {
+      if (working !== null && !paths.has(working.tracker)) paths.set(working.tracker, working);
+    }
+    const first = this.#firstUsable();
+    if (paths.size === 0 && first !== null) paths.set(first, first.paths[0]!);
+    let asked = false;
+    for (const [tracker, path] of paths) {
+      if (now < tracker.scrapeAt || (tracker.protocol === 'http' && scrapeUrl(tracker.url, []) === null)) continue;
+      tracker.scrapeAt = now + SCRAPE_MIN_MS;
+      this.#request(path, Kind.Scrape, '', ANNOUNCE_TIMEOUT_MS);
+      asked = true;
+    }
+    return asked;
+  }
+
+  /** How trackers are used from now on. What goes on under another mode ends with a `stopped`. */
+  setMode(now: number, mode: AnnounceMode, exclusive: boolean): void {
+    if (mode === this.#mode && exclusive === this.#exclusive) return;
+    const running = this.#running;
+    this.stop(now);
+    this.#mode = mode;
+    this.#exclusive = exclusive;
+    this.#arrange(now);
+    if (running) this.start(now);
   }
 
   /** Adds to the end of a tier (default: a new last one). False: no tracker URL, known already, or MAX_TRACKERS reached. */
   addTracker(now: number, url: string, tier: number = this.#tiers.length): boolean {
-    const tracker = makeTracker(url);
-    if (tracker === null || this.#find(tracker.url) !== null || this.trackerCount >= MAX_TRACKERS) return false;
+    const tracker = this.#make(url);
+    if (tracker === null || this.trackerCount >= MAX_TRACKERS) return false;
     if (tier < this.#tiers.length) this.#tiers[Math.max(0, tier)]!.push(tracker);
     else this.#tiers.push([tracker]);
-    if (this.#running && this.#working === null) this.#due(now);
+    this.#arrange(now);
     return true;
   }
 
@@ -251,26 +272,47 @@ export class Announcer {
   removeTracker(now: number, url: string): boolean {
     const tracker = this.#find(url.trim());
     if (tracker === null) return false;
-    for (let i = this.#requests.length - 1; i >= 0; i--) {
-      const request = this.#requests[i]!;
-      if (request.tracker === tracker && request.kind !== Kind.Stop) this.#abandon(request);
-    }
-    this.#sayStopped(tracker);
     for (let t = this.#tiers.length - 1; t >= 0; t--) {
       const at = this.#tiers[t]!.indexOf(tracker);
       if (at >= 0) this.#tiers[t]!.splice(at, 1);
       if (this.#tiers[t]!.length === 0) this.#tiers.splice(t, 1);
     }
-    if (this.#working === tracker) this.#working = null;
-    if (this.#running && (this.#working === null || this.#dueAt === Number.POSITIVE_INFINITY)) this.#due(now);
+    this.#part(tracker);
+    this.#arrange(now);
     return true;
+  }
+
+  /** Puts another in the place of one. False: the old one is not there, or the new one is none or known already. */
+  replaceTracker(now: number, oldUrl: string, newUrl: string): boolean {
+    const old = this.#find(oldUrl.trim());
+    const tracker = this.#make(newUrl);
+    if (old === null || tracker === null) return false;
+    for (const tier of this.#tiers) {
+      const at = tier.indexOf(old);
+      if (at >= 0) tier[at] = tracker;
+    }
+    this.#part(old);
+    this.#arrange(now);
+    return true;
+  }
+
+  /** Has these and no others, in this order. Those that stay keep their state; those that go hear `stopped`. */
+  setTrackers(now: number, tiers: readonly (readonly string[])[]): void {
+    const before = new Map<string, Tracker>();
+    for (const tier of this.#tiers) for (const tracker of tier) before.set(tracker.url, tracker);
+    this.#tiers.length = 0;
+    this.#fill(tiers, before);
+    for (const tracker of before.values()) if (this.#find(tracker.url) === null) this.#part(tracker);
+    this.#arrange(now);
   }
 
   // --------------------------------------------------------------------------------------------------------- outputs
 
   /** When `tick` has something to start; Infinity: not before an answer or a command. */
   nextAt(): number {
-    return this.#dueAt;
+    let at = Number.POSITIVE_INFINITY;
+    for (const { dueAt } of this.#walks) at = Math.min(at, dueAt);
+    return at;
   }
 
   /** Requests handed out and not answered. */
@@ -290,133 +332,230 @@ export class Announcer {
   }
 
   status(now: number): TrackerStatus[] {
-    const all: TrackerStatus[] = [];
-    for (let t = 0; t < this.#tiers.length; t++) {
-      for (const tracker of this.#tiers[t]!) {
-        const failed = tracker.fails > 0 || tracker.protocol !== 'http';
-        const asking = this.#announceUnderWay(tracker);
-        const next = failed ? tracker.retryAt : tracker === this.#working ? this.#dueAt : Number.POSITIVE_INFINITY;
-        all.push({
-          url: tracker.url,
-          tier: t,
-          status: asking ? 'announcing' : failed ? 'failed' : tracker.started ? 'working' : 'idle',
-          message: tracker.protocol === 'http' ? tracker.message : UNSUPPORTED[tracker.protocol],
-          seeders: tracker.seeders,
-          leechers: tracker.leechers,
-          nextMs: this.#running && !asking && Number.isFinite(next) ? Math.max(0, next - now) : null,
-        });
-      }
-    }
-    return all;
+    const isAsking = (path: Path): boolean => this.#isAsking(path);
+    const nextAt = (path: Path): number => {
+      if (!this.#running) return Number.POSITIVE_INFINITY;
+      if (path.fails > 0) return path.retryAt;
+      return this.#walks.find((walk) => walk.working === path)?.dueAt ?? Number.POSITIVE_INFINITY;
+    };
+    return this.#tiers.flatMap((tier, t) => tier.map((tracker) => trackerStatus(tracker, t, now, isAsking, nextAt)));
   }
 
   // --------------------------------------------------------------------------------------------------------- private
 
-  /** Who is to be asked now; null with `#dueAt` moved ahead where the right one must still wait; null: all were tried. */
-  #candidate(now: number): Tracker | null {
-    for (const tier of this.#tiers) {
-      for (const tracker of tier) {
-        if (tracker.protocol !== 'http' || tracker.walk === this.#walk) continue;
-        if (tracker.fails > 0) {
-          if (tracker.retryAt <= now && !this.#busy(tracker)) return tracker;
-          continue;
-        }
-        if (this.#busy(tracker)) {
-          this.#dueAt = now + BUSY_RETRY_MS;
-          return null;
-        }
-        if (now < tracker.minAt && !tracker.completeDue) {
-          this.#dueAt = tracker.minAt;
-          return null;
-        }
-        return tracker;
+  /** Takes a due walk one step on. True: an announce was started. */
+  #step(walk: Walk, now: number): boolean {
+    for (let turn = 0; turn < 2; turn++) {
+      const path = this.#candidate(walk, now);
+      if (path !== null) {
+        walk.dueAt = Number.POSITIVE_INFINITY;
+        path.round = walk.round;
+        this.#announce(path);
+        return true;
       }
+      if (now < walk.dueAt) return false;
+      // all were tried: the walk begins anew, with those whose back-off has ended meanwhile
+      walk.round++;
+      walk.dueAt = this.#earliestRetry(walk, now);
+      if (now < walk.dueAt) return false;
+    }
+    return false;
+  }
+
+  /** Who is to be asked now; null with `dueAt` moved ahead where the right one must still wait; null: all were tried. */
+  #candidate(walk: Walk, now: number): Path | null {
+    for (const path of walk.paths()) {
+      if (path.round === walk.round || !this.#isAllowed(walk, path)) continue;
+      if (path.fails > 0) {
+        if (path.retryAt <= now && !this.#isBusy(path)) return path;
+        continue;
+      }
+      if (this.#isBusy(path)) {
+        walk.dueAt = now + BUSY_RETRY_MS;
+        return null;
+      }
+      if (now < path.minAt && !path.completeDue) {
+        walk.dueAt = path.minAt;
+        return null;
+      }
+      return path;
     }
     return null;
   }
 
-  #earliestRetry(now: number): number {
+  #earliestRetry(walk: Walk, now: number): number {
     let earliest = Number.POSITIVE_INFINITY;
-    for (const tier of this.#tiers) {
-      for (const tracker of tier) {
-        if (tracker.protocol !== 'http') continue;
-        const at = tracker.fails > 0 ? tracker.retryAt : tracker.minAt;
-        earliest = Math.min(earliest, this.#busy(tracker) ? Math.max(at, now + BUSY_RETRY_MS) : at);
-      }
+    for (const path of walk.paths()) {
+      if (!this.#isAllowed(walk, path)) continue;
+      const at = path.fails > 0 ? path.retryAt : path.minAt;
+      earliest = Math.min(earliest, this.#isBusy(path) ? Math.max(at, now + BUSY_RETRY_MS) : at);
     }
     return earliest;
   }
 
-  #announce(tracker: Tracker): void {
+  /** While another family has its tracker, an exclusive torrent asks no other one. */
+  #isAllowed(walk: Walk, path: Path): boolean {
+    if (!this.#exclusive) return true;
+    for (const other of this.#walks) {
+      if (other !== walk && other.working !== null && other.working.tracker !== path.tracker) return false;
+    }
+    return true;
+  }
+
+  #announce(path: Path): void {
     this.#sink.fillFigures(figures);
     // a tracker that has not met us learns of a finished torrent by `left`; for `completed` it must have seen us before
-    if (!tracker.started || figures.left !== 0) tracker.completeDue = false;
+    if (!path.started || figures.left !== 0) path.completeDue = false;
     let event: AnnounceEvent = figures.partialSeed ? 'paused' : '';
-    if (!tracker.started) event = 'started';
-    else if (tracker.completeDue) event = 'completed';
-    this.#ask(tracker, Kind.Announce, event, this.numWant, ANNOUNCE_TIMEOUT_MS);
+    if (!path.started) event = 'started';
+    else if (path.completeDue) event = 'completed';
+    this.#request(path, Kind.Announce, event, ANNOUNCE_TIMEOUT_MS);
   }
 
-  #sayStopped(tracker: Tracker): void {
-    const known = tracker.started;
-    tracker.started = false;
-    tracker.completeDue = false;
-    tracker.minAt = 0;
-    if (!known) return;
-    this.#sink.fillFigures(figures);
-    this.#ask(tracker, Kind.Stop, 'stopped', 0, STOP_TIMEOUT_MS);
+  /** Ends what goes on with a tracker, and says good-bye where it knows us or may have heard of us. */
+  #part(tracker: Tracker): void {
+    for (const path of tracker.paths) {
+      for (let i = this.#requests.length - 1; i >= 0; i--) {
+        const request = this.#requests[i]!;
+        if (request.path !== path || request.kind === Kind.Stop) continue;
+        this.#takeRequest(request.id);
+        if (this.#sink.onAbandon(request.id) && request.kind === Kind.Announce) path.started = true;
+      }
+      const known = path.started;
+      path.started = false;
+      path.completeDue = false;
+      path.minAt = 0;
+      if (!known) continue;
+      this.#sink.fillFigures(figures);
+      this.#request(path, Kind.Stop, 'stopped', STOP_TIMEOUT_MS);
+    }
   }
 
-  /** Hands out one request with the figures just filled in. */
-  #ask(tracker: Tracker, kind: Kind, event: AnnounceEvent, numWant: number, timeoutMs: number): void {
-    const ask: AnnounceAsk = {
+  /** Hands out one request, an announce with the figures just filled in. */
+  #request(path: Path, kind: Kind, event: AnnounceEvent, timeoutMs: number): void {
+    const { tracker, family } = path;
+    const id = ++this.#lastId;
+    this.#requests.push({ id, path, kind, event });
+    this.#sink.onAsk({
+      id,
+      protocol: tracker.protocol,
+      url: tracker.url,
+      family,
+      timeoutMs,
       infoHash: this.#infoHash,
-      peerId: this.#peerId,
-      port: this.port,
-      uploaded: figures.uploaded,
-      downloaded: figures.downloaded,
-      left: figures.left,
-      event,
-      numWant,
-      key: this.#key,
-      trackerId: tracker.trackerId,
-      supportCrypto: this.supportCrypto,
-    };
-    const id = this.#newRequest(tracker, kind, event);
-    this.#sink.onAnnounce(id, announceUrl(tracker.url, ask), timeoutMs);
+      announce:
+        kind === Kind.Scrape
+          ? null
+          : {
+              infoHash: this.#infoHash,
+              peerId: this.#peerId,
+              port: this.port,
+              uploaded: figures.uploaded,
+              downloaded: figures.downloaded,
+              left: figures.left,
+              event,
+              numWant: kind === Kind.Stop ? 0 : this.numWant,
+              key: this.#key,
+              trackerId: path.trackerId,
+              supportCrypto: this.supportCrypto,
+            },
+    });
   }
 
   #answered(request: Request, now: number, reply: AnnounceReply, remoteIp: string): void {
-    const tracker = request.tracker;
+    const { path } = request;
+    const { tracker } = path;
+    const walk = this.#walks.find((one) => one.family === path.family && one.has(tracker))!;
+    path.lastAt = now;
+    path.absent = false;
     if (reply.failure !== null) {
-      tracker.fails++;
-      tracker.message = reply.failure;
-      tracker.retryAt = now + (reply.retryInMs ?? this.#backoffMs(tracker.fails));
+      path.fails++;
+      path.peers = 0;
+      path.message = reply.failure;
+      path.retryAt = now + (reply.retryInMs ?? this.#backoffMs(path.fails));
+      if (walk.working === path) walk.working = null;
       // the next of the walk is started by the next tick
-      this.#dueAt = now;
+      walk.dueAt = now;
       return;
     }
-    const warning = reply.warning !== null && reply.warning !== tracker.message ? reply.warning : null;
-    tracker.fails = 0;
-    tracker.message = reply.warning;
-    tracker.started = true;
-    if (request.event === 'completed') tracker.completeDue = false;
-    if (reply.trackerId !== null) tracker.trackerId = reply.trackerId;
+    const warning = reply.warning !== null && reply.warning !== path.message ? reply.warning : null;
+    path.fails = 0;
+    path.message = reply.warning;
+    path.started = true;
+    if (request.event === 'completed') path.completeDue = false;
+    if (reply.trackerId !== null) path.trackerId = reply.trackerId;
+    path.peers = reply.peers4.length / 6 + reply.peers6.length / 18 + reply.named.length;
     tracker.seeders = reply.seeders ?? tracker.seeders;
     tracker.leechers = reply.leechers ?? tracker.leechers;
-    tracker.minAt = Math.ceil(now + reply.minIntervalMs);
+    path.minAt = Math.ceil(now + reply.minIntervalMs);
     const spread = Math.min(reply.intervalMs * 0.1, SPREAD_MAX_MS);
-    this.#dueAt = tracker.completeDue ? now : Math.ceil(now + reply.intervalMs + spread * this.#rng.float());
-    this.#walk++;
-    this.#moveToFront(tracker);
-    const before = this.#working;
-    this.#working = tracker;
+    walk.dueAt = path.completeDue ? now : Math.ceil(now + reply.intervalMs + spread * this.#rng.float());
+    walk.round++;
+    walk.working = path;
+    // one family leads, or two that find different trackers would shift them for ever
+    if (path.family === this.#families[0] || tracker.paths.length === 1) this.#moveToFront(tracker);
+    if (this.#exclusive) this.#exclude(walk, now);
 
-    if (before !== null && before !== tracker) this.#sink.onTrackerSwitched();
     if (warning !== null) this.#sink.onTrackerWarning(tracker.url, warning);
     if (reply.externalIp !== null) this.#sink.onExternalIp(reply.externalIp, remoteIp);
-    if (reply.peers4.length + reply.peers6.length + reply.named.length > 0) {
-      this.#sink.onPeers(reply.peers4, reply.peers6, reply.named);
+    if (path.peers > 0) this.#sink.onPeers(reply.peers4, reply.peers6, reply.named);
+  }
+
+  /** The tracker that answered in this walk is the only one from now on. */
+  #exclude(walk: Walk, now: number): void {
+    const { tracker } = walk.working!;
+    for (const tier of this.#tiers) {
+      for (const other of tier) if (other !== tracker && this.#isTold(other)) this.#part(other);
+    }
+    for (const other of this.#walks) {
+      if (other === walk) continue;
+      if (other.working !== null && other.working.tracker !== tracker) other.working = null;
+      if (other.working === null && !this.#isUnderWay(other)) this.#restart(other, now);
+    }
+    if (this.#lastTracker !== null && this.#lastTracker !== tracker) this.#sink.onTrackerSwitched();
+    this.#lastTracker = tracker;
+  }
+
+  /** Takes over the URLs that can be used, each once; `known`: trackers that are here already. */
+  #fill(tiers: readonly (readonly string[])[], known: ReadonlyMap<string, Tracker>): void {
+    const taken = new Set<string>();
+    for (const urls of tiers) {
+      const tier: Tracker[] = [];
+      for (const url of urls) {
+        if (taken.size >= MAX_TRACKERS) break;
+        const tracker = known.get(url.trim()) ?? makeTracker(url, this.#families);
+        if (tracker === null || taken.has(tracker.url)) continue;
+        taken.add(tracker.url);
+        tier.push(tracker);
+      }
+      if (tier.length > 0) this.#tiers.push(tier);
+    }
+  }
+
+  /** Makes the walks anew after the trackers or the mode changed; those that are the same go on. */
+  #arrange(now: number): void {
+    const before = this.#walks;
+    const after: Walk[] = [];
+    const add = (key: object, tiers: readonly (readonly Tracker[])[]): void => {
+      for (const family of this.#families) {
+        const same = before.find((walk) => walk.family === family && walk.key === key);
+        after.push(same ?? new Walk(family, key, tiers));
+      }
+    };
+    if (this.#mode === 'tier' || this.#exclusive) add(this.#tiers, this.#tiers);
+    else if (this.#mode === 'all-tiers') for (const tier of this.#tiers) add(tier, [tier]);
+    else for (const tier of this.#tiers) for (const tracker of tier) add(tracker, [[tracker]]);
+    this.#walks = after;
+    for (const walk of after) {
+      if (!before.includes(walk)) {
+        const heir = before.find(({ family, working }) => {
+          return family === walk.family && working !== null && walk.has(working.tracker);
+        });
+        walk.working = heir?.working ?? null;
+        walk.dueAt = heir?.dueAt ?? Number.POSITIVE_INFINITY;
+      } else if (walk.working !== null && !walk.has(walk.working.tracker)) walk.working = null;
+      const idle = walk.working === null || walk.dueAt === Number.POSITIVE_INFINITY;
+      if (this.#running && idle) this.#due(walk, now);
     }
   }
 
@@ -429,7 +568,7 @@ export class Announcer {
   /** Failed trackers may be asked at once; how often they failed is kept. */
   #forgive(now: number): void {
     for (const tier of this.#tiers) {
-      for (const tracker of tier) if (tracker.protocol === 'http' && tracker.retryAt > now) tracker.retryAt = now;
+      for (const { paths } of tier) for (const path of paths) path.retryAt = Math.min(path.retryAt, now);
     }
   }
 
@@ -443,15 +582,15 @@ export class Announcer {
     }
   }
 
-  /** Due now, unless a walk is under way: its end decides when the next one is. */
-  #due(now: number): void {
-    if (!this.#walkUnderWay()) this.#dueAt = Math.min(this.#dueAt, now);
+  /** Due now, unless an announce of the walk is under way: its end decides when the next one is. */
+  #due(walk: Walk, now: number): void {
+    if (!this.#isUnderWay(walk)) walk.dueAt = Math.min(walk.dueAt, now);
   }
 
-  #newRequest(tracker: Tracker, kind: Kind, event: AnnounceEvent): number {
-    const id = ++this.#lastId;
-    this.#requests.push({ id, tracker, kind, event });
-    return id;
+  /** Goes along the tiers from the beginning, now. */
+  #restart(walk: Walk, now: number): void {
+    walk.round++;
+    walk.dueAt = now;
   }
 
   #takeRequest(id: number): Request | null {
@@ -459,21 +598,30 @@ export class Announcer {
     return at < 0 ? null : this.#requests.splice(at, 1)[0]!;
   }
 
-  #abandon(request: Request): void {
-    this.#takeRequest(request.id);
-    this.#sink.onAbandon(request.id);
+  #isUnderWay(walk: Walk): boolean {
+    return this.#requests.some(({ path, kind }) => {
+      return kind === Kind.Announce && path.family === walk.family && walk.has(path.tracker);
+    });
   }
 
-  #walkUnderWay(): boolean {
-    return this.#requests.some((request) => request.kind === Kind.Announce);
+  /** An announce to it is under way. */
+  #isAsking(path: Path): boolean {
+    return this.#requests.some((request) => request.path === path && request.kind === Kind.Announce);
   }
 
-  #announceUnderWay(tracker: Tracker): boolean {
-    return this.#requests.some((request) => request.tracker === tracker && request.kind === Kind.Announce);
+  #isBusy(path: Path): boolean {
+    return this.#requests.some((request) => request.path === path && request.kind !== Kind.Scrape);
   }
 
-  #busy(tracker: Tracker): boolean {
-    return this.#requests.some((request) => request.tracker === tracker && request.kind !== Kind.Scrape);
+  /** It knows us, or is about to. */
+  #isTold(tracker: Tracker): boolean {
+    return tracker.paths.some((path) => path.started || this.#isAsking(path));
+  }
+
+  /** Null: no tracker's URL, or known already. */
+  #make(url: string): Tracker | null {
+    const tracker = makeTracker(url, this.#families);
+    return tracker === null || this.#find(tracker.url) !== null ? null : tracker;
   }
 
   #find(url: string): Tracker | null {
@@ -482,7 +630,7 @@ export class Announcer {
   }
 
   #firstUsable(): Tracker | null {
-    for (const tier of this.#tiers) for (const tracker of tier) if (tracker.protocol === 'http') return tracker;
+    for (const tier of this.#tiers) for (const tracker of tier) if (tracker.unusable === null) return tracker;
     return null;
   }
 }
@@ -492,58 +640,10 @@ type Kind = (typeof Kind)[keyof typeof Kind];
 
 interface Request {
   readonly id: number;
-  readonly tracker: Tracker;
+  readonly path: Path;
   readonly kind: Kind;
   readonly event: AnnounceEvent;
 }
 
-interface Tracker {
-  readonly url: string;
-  readonly protocol: TrackerProtocol;
-  /** It answered well since the torrent started. */
-  started: boolean;
-  /** It knows us as incomplete, and we are complete. */
-  completeDue: boolean;
-  /** Failures in a row. */
-  fails: number;
-  /** Not asked before, while failing. */
-  retryAt: number;
-  /** Not asked before, while working. */
-  minAt: number;
-  scrapeAt: number;
-  /** The last walk it was asked in. */
-  walk: number;
-  message: string | null;
-  trackerId: Uint8Array | null;
-  seeders: number | null;
-  leechers: number | null;
-}
-
-const UNSUPPORTED: Record<Exclude<TrackerProtocol, 'http'>, string> = {
-  udp: 'UDP trackers are not supported yet',
-  websocket: 'WebSocket trackers are not supported yet',
-};
-
 /** Where `fillFigures` writes; used up within the call that asks. */
 const figures: AnnounceFigures = { uploaded: 0, downloaded: 0, left: 0, partialSeed: false };
-
-function makeTracker(text: string): Tracker | null {
-  const url = text.trim();
-  const protocol = trackerProtocol(url);
-  if (protocol === null) return null;
-  return {
-    url,
-    protocol,
-    started: false,
-    completeDue: false,
-    fails: 0,
-    retryAt: protocol === 'http' ? 0 : Number.POSITIVE_INFINITY,
-    minAt: 0,
-    scrapeAt: 0,
-    walk: 0,
-    message: null,
-    trackerId: null,
-    seeders: null,
-    leechers: null,
-  };
-}

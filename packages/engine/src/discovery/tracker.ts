@@ -3,6 +3,12 @@
  * turn bytes into these shapes; announce.ts decides with them. All times here are already clamped, all counts checked.
  */
 
+import { utf8Decode } from '../base/bytes.ts';
+import { parseIp } from '../base/ip.ts';
+
+/** IPv4 or IPv6. */
+export type Family = 4 | 6;
+
 export type AnnounceEvent = '' | 'started' | 'completed' | 'stopped' | 'paused';
 
 /** One announce. Byte counts are those of this session. */
@@ -26,6 +32,24 @@ export interface AnnounceAsk {
   /** Whether this side speaks MSE. */
   readonly supportCrypto: boolean;
 }
+
+/** One exchange with one tracker over one address family; whoever carries it knows the protocol. */
+export interface TrackerRequest {
+  /** Unique within the torrent. */
+  readonly id: number;
+  readonly protocol: 'http' | 'udp';
+  readonly url: string;
+  readonly family: Family;
+  /** From the moment it is sent off. */
+  readonly timeoutMs: number;
+  /** 20 bytes. */
+  readonly infoHash: Uint8Array;
+  /** Null: a scrape. */
+  readonly announce: AnnounceAsk | null;
+}
+
+/** Fault code: the tracker has no address of this family, or this machine has none. Says nothing against the tracker. */
+export const NO_FAMILY = 'ENOFAMILY';
 
 /** A peer named by host name (only the oldest reply form has them). */
 export interface NamedPeer {
@@ -67,17 +91,44 @@ export interface ScrapeReply {
   readonly minIntervalMs: number;
 }
 
+/** How far a tracker is in one address family. */
+export interface TrackerFamilyStatus {
+  readonly family: Family;
+  readonly status: 'idle' | 'announcing' | 'working' | 'failed';
+  /** What went wrong, or what it warned of. */
+  readonly message: string | null;
+  /** Failures in a row. */
+  readonly fails: number;
+  /** Peers in its last answer. */
+  readonly peers: number;
+  /** Milliseconds since the last announce ended, well or not; null: none yet. */
+  readonly lastMs: number | null;
+  /** Milliseconds until the next announce, or null. */
+  readonly nextMs: number | null;
+}
+
 /** The state of one tracker, for people and programs. */
 export interface TrackerStatus {
   readonly url: string;
   readonly tier: number;
+  /** Of the family that works best: one that answers is enough. */
   readonly status: 'idle' | 'announcing' | 'working' | 'failed';
   /** What the tracker said last: an error, a warning. */
   readonly message: string | null;
   readonly seeders: number | null;
   readonly leechers: number | null;
+  /** How often the torrent was completed, by its scrape. */
+  readonly downloads: number | null;
+  /** Failures in a row, 0 while one family works. */
+  readonly fails: number;
+  /** Peers in its last answers, over both families. */
+  readonly peers: number;
+  /** Milliseconds since the last announce ended, well or not; null: none yet. */
+  readonly lastMs: number | null;
   /** Milliseconds until the next announce, or null. */
   readonly nextMs: number | null;
+  /** Each family it is asked over; empty where it cannot be asked at all. */
+  readonly families: readonly TrackerFamilyStatus[];
 }
 
 /** No tracker makes us ask more often (DEMANDS T4), whatever it says. */
@@ -88,6 +139,10 @@ export const MAX_INTERVAL_MS = 86_400_000;
 export const DEFAULT_INTERVAL_MS = 1_800_000;
 /** Peers taken from one reply: five times what is asked for. */
 export const MAX_PEERS = 1000;
+/** `left` while the metadata is missing: anything but 0, which would say that we seed (libtorrent's figure). */
+export const UNKNOWN_LEFT = 16384;
+/** Longest text of a tracker that is shown. */
+const MAX_TEXT = 256;
 
 const EMPTY = new Uint8Array(0);
 
@@ -107,6 +162,42 @@ export function failedReply(failure: string, retryInMs: number | null = null): A
     named: [],
   };
 }
+
+export function failedScrape(failure: string): ScrapeReply {
+  return {
+    failure,
+    seeders: null,
+    leechers: null,
+    completed: null,
+    downloaders: null,
+    minIntervalMs: MIN_INTERVAL_MS,
+  };
+}
+
+/** An interval as a tracker gives it, made bearable. */
+export function clampMs(ms: number): number {
+  return Math.min(MAX_INTERVAL_MS, Math.max(MIN_INTERVAL_MS, ms));
+}
+
+/** A count of bytes as trackers are told it: a whole number, 0 where there is none. */
+export function wholeBytes(bytes: number): number {
+  return Number.isFinite(bytes) && bytes > 0 ? Math.min(Number.MAX_SAFE_INTEGER, Math.floor(bytes)) : 0;
+}
+
+/**
+ * Text of a server for people to see: one line, no control characters (terminal escapes) and none that change the
+ * direction of writing.
+ */
+export function displayText(bytes: Uint8Array): string {
+  const clean = utf8Decode(bytes.subarray(0, 4 * MAX_TEXT))
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must go
+    .replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ')
+    .replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe]/g, '')
+    .trim();
+  return clean.length > MAX_TEXT ? `${clean.slice(0, MAX_TEXT - 1)}…` : clean;
+}
+
+export const NO_REASON = 'the tracker refused, and gave no reason';
 
 export type TrackerProtocol = 'http' | 'udp' | 'websocket';
 
@@ -137,4 +228,11 @@ export function trackerProtocol(url: string): TrackerProtocol | null {
     default:
       return null;
   }
+}
+
+/** The address family of a tracker whose URL has an address in place of a name; null: a name, which may have both. */
+export function literalFamily(url: string): Family | null {
+  const authority = /^[A-Za-z]+:\/\/(?:[^/?#@]*@)?(\[[^\]]*\]|[^:/?#]*)/.exec(url)?.[1] ?? '';
+  if (authority.startsWith('[')) return parseIp(authority.slice(1, -1))?.length === 4 ? 4 : 6;
+  return parseIp(authority) === null ? null : 4;
 }

@@ -43,8 +43,8 @@ export class HostHttp implements Http {
     this.#running.add(exchange);
     return {
       abort: () => {
-        exchange.abort();
         this.#running.delete(exchange);
+        return exchange.abort();
       },
     };
   }
@@ -83,11 +83,15 @@ class Exchange {
     setImmediate(() => this.#go(request.url, null));
   }
 
-  abort(): void {
+  /** True: a server may have got a request. */
+  abort(): boolean {
+    const socket = this.#sent?.socket ?? null;
+    const heard = this.#redirects > 0 || (socket !== null && !socket.connecting && socket.bytesWritten > 0);
     this.#over = true;
     clearTimeout(this.#timer);
     this.#sent?.destroy();
     this.#unzip?.destroy();
+    return heard;
   }
 
   #fail(why: IoFault): void {
@@ -118,15 +122,19 @@ class Exchange {
       else if (usable.length > 0) this.#connect(url, host, usable);
       else if (ips.length > 0 && this.#wasPublic && ips.every(this.#isPrivate)) {
         this.#fail(fault('EREDIRECT', `${this.#shown}: a public server may not lead to a local address`));
+      } else if (this.#request.family !== null && ips.every((ip) => net.isIP(ip) !== this.#request.family)) {
+        this.#fail(fault('ENOFAMILY', `${this.#shown} has no IPv${this.#request.family} address`));
       } else this.#fail(fault('ENOTFOUND', `${this.#shown}: no address that can be reached from here`));
     });
   }
 
-  /** Those of the family of the address to leave from; after a public server, public ones only. */
+  /** Those of the family that was asked for, or of the address to leave from; after a public server, public ones only. */
   #usable(ips: readonly string[]): string[] {
-    const family = this.#request.bindIp === null ? 0 : net.isIP(this.#request.bindIp);
+    const { bindIp, family } = this.#request;
+    const bound = bindIp === null ? 0 : net.isIP(bindIp);
     return ips.filter((ip) => {
-      if (family !== 0 && net.isIP(ip) !== family) return false;
+      if (bound !== 0 && net.isIP(ip) !== bound) return false;
+      if (family !== null && net.isIP(ip) !== family) return false;
       return !(this.#wasPublic && this.#isPrivate(ip));
     });
   }

@@ -1,35 +1,30 @@
 /**
- * Carries the announces of all torrents: asks those that are due, a bounded number at a time, and takes the answers back.
+ * Carries the announces of all torrents, by HTTP and UDP: asks those that are due, a bounded number at a time, and takes
+ * the answers back.
  *
  * Limit: MAX_REQUESTS exchanges at once (libtorrent's max_concurrent_http_announces, DEMANDS N4); who is due waits.
  */
 
+import type { IoFault } from '../base/errors.ts';
 import { Heap } from '../base/heap.ts';
-import type { HttpHandle } from '../base/ports.ts';
+import type { AnnounceReply, ScrapeReply, TrackerRequest } from '../discovery/tracker.ts';
+import { announceUrl, MAX_BODY_BYTES, parseAnnounce, parseScrape, scrapeUrl } from '../discovery/tracker-http.ts';
 import type { SessionCore } from './core.ts';
 import type { Entry } from './entry.ts';
+import { type TrackerAnswer, UdpAnnounces, type UdpCarrier } from './udp-announces.ts';
 
 const MAX_REQUESTS = 50;
-/** Replies above this are no announce (libtorrent: 1 MiB). */
-const MAX_REPLY_BYTES = 1 << 20;
 const MAX_REDIRECTS = 5;
 const USER_AGENT = 'Shoal/0.1';
 
-/** An exchange that waits until another has ended. */
-interface Waiting {
-  readonly entry: Entry;
-  readonly id: number;
-  readonly url: string;
-  readonly timeoutMs: number;
-}
-
 export class AnnounceQueue {
   readonly #core: SessionCore;
+  readonly #udp: UdpAnnounces;
   readonly #due = new Heap();
   readonly #entries = new Map<number, Entry>();
-  readonly #handles = new Map<Entry, Map<number, HttpHandle>>();
+  readonly #exchanges = new Map<Entry, Map<number, Exchange>>();
   /** Good-byes of many torrents at once; announces that are due wait in `#due`. */
-  #waiting: Waiting[] = [];
+  #waiting: Exchange[] = [];
   /** Exchanges under way. */
   requestCount = 0;
   /** Called when the last exchange has ended. */
@@ -37,6 +32,12 @@ export class AnnounceQueue {
 
   constructor(core: SessionCore) {
     this.#core = core;
+    this.#udp = new UdpAnnounces(core);
+  }
+
+  /** By what UDP trackers are reached; null (at first): by nothing yet. */
+  set udp(carrier: UdpCarrier | null) {
+    this.#udp.udp = carrier;
   }
 
   /** The announcer's deadline may have moved. */
@@ -52,7 +53,13 @@ export class AnnounceQueue {
     this.#entries.delete(entry.number);
   }
 
+  /** True: it was a UDP tracker's answer. */
+  datagram(now: number, bytes: Uint8Array, ip: string, port: number): boolean {
+    return this.#udp.datagram(now, bytes, ip, port);
+  }
+
   run(now: number): void {
+    this.#udp.run(now);
     while (this.#due.minKey <= now && this.requestCount < MAX_REQUESTS) {
       const entry = this.#entries.get(this.#due.minId)!;
       entry.finder.announcer.tick(now);
@@ -61,60 +68,108 @@ export class AnnounceQueue {
   }
 
   nextAt(): number {
-    return this.requestCount < MAX_REQUESTS ? this.#due.minKey : Infinity;
+    return Math.min(this.requestCount < MAX_REQUESTS ? this.#due.minKey : Infinity, this.#udp.nextAt());
   }
 
-  get(entry: Entry, id: number, url: string, timeoutMs: number): void {
-    if (this.requestCount < MAX_REQUESTS) this.#start(entry, id, url, timeoutMs);
-    else this.#waiting.push({ entry, id, url, timeoutMs });
+  ask(entry: Entry, request: TrackerRequest): void {
+    const exchange = new Exchange(this, entry, request);
+    if (this.requestCount < MAX_REQUESTS) this.#start(exchange);
+    else this.#waiting.push(exchange);
   }
 
-  abandon(entry: Entry, id: number): void {
-    const waits = this.#waiting.findIndex((one) => one.entry === entry && one.id === id);
-    if (waits >= 0) this.#waiting.splice(waits, 1);
-    this.#handles.get(entry)?.get(id)?.abort();
-    this.#ended(entry, id);
+  /** True: the tracker may have heard it. */
+  abandon(entry: Entry, id: number): boolean {
+    const waits = this.#waiting.findIndex((one) => one.entry === entry && one.request.id === id);
+    if (waits >= 0) {
+      this.#waiting.splice(waits, 1);
+      return false;
+    }
+    const exchange = this.#exchanges.get(entry)?.get(id);
+    if (exchange === undefined) return false;
+    const heard = exchange.abort();
+    this.#ended(exchange);
+    return heard;
   }
 
   /** Gives up every exchange; for a session that has waited long enough. */
   abortAll(): void {
-    for (const handles of this.#handles.values()) for (const handle of handles.values()) handle.abort();
-    this.#handles.clear();
     this.#waiting = [];
+    for (const exchanges of this.#exchanges.values()) for (const exchange of exchanges.values()) exchange.abort();
+    this.#exchanges.clear();
     this.requestCount = 0;
   }
 
-  #start(entry: Entry, id: number, url: string, timeoutMs: number): void {
-    this.requestCount++;
-    const handles = this.#handles.get(entry) ?? new Map<number, HttpHandle>();
-    this.#handles.set(entry, handles);
-    const request = {
-      url,
-      headers: { 'user-agent': USER_AGENT, accept: '*/*' },
-      timeoutMs,
-      maxBytes: MAX_REPLY_BYTES,
-      maxRedirects: MAX_REDIRECTS,
-      bindIp: this.#core.bindFor('0.0.0.0'),
-    };
-    const handle = this.#core.ports.http.get(request, (fault, response) => {
-      this.#core.begin();
-      this.#ended(entry, id);
-      const { now } = this.#core.turn;
-      if (response !== null)
-        entry.finder.announcer.response(id, now, response.status, response.body, response.remoteIp);
-      else entry.finder.announcer.failed(id, now, fault!);
-      if (this.#entries.has(entry.number)) this.schedule(entry);
-      if (this.requestCount === 0) this.onIdle?.();
-    });
-    handles.set(id, handle);
+  /** One has its answer: `tell` gives it to the announcer. */
+  over(exchange: Exchange, tell: (now: number) => void): void {
+    this.#core.begin();
+    this.#ended(exchange);
+    tell(this.#core.turn.now);
+    if (this.#entries.has(exchange.entry.number)) this.schedule(exchange.entry);
+    if (this.requestCount === 0) this.onIdle?.();
   }
 
-  #ended(entry: Entry, id: number): void {
-    const handles = this.#handles.get(entry);
-    if (handles === undefined || !handles.delete(id)) return;
-    if (handles.size === 0) this.#handles.delete(entry);
+  #start(exchange: Exchange): void {
+    const { entry, request } = exchange;
+    this.requestCount++;
+    const exchanges = this.#exchanges.get(entry) ?? new Map<number, Exchange>();
+    this.#exchanges.set(entry, exchanges);
+    exchanges.set(request.id, exchange);
+    exchange.abort = request.protocol === 'udp' ? this.#udp.start(request, exchange) : this.#get(exchange);
+  }
+
+  #get(exchange: Exchange): () => boolean {
+    const { announce, family, infoHash, timeoutMs, url } = exchange.request;
+    const request = {
+      url: announce === null ? scrapeUrl(url, [infoHash])! : announceUrl(url, announce),
+      headers: { 'user-agent': USER_AGENT, accept: '*/*' },
+      timeoutMs,
+      maxBytes: MAX_BODY_BYTES,
+      maxRedirects: MAX_REDIRECTS,
+      bindIp: this.#core.bindFor(family === 6 ? '::' : '0.0.0.0'),
+      family,
+    };
+    const handle = this.#core.ports.http.get(request, (fault, response) => {
+      if (response === null) exchange.failed(fault!);
+      else if (announce === null) exchange.scraped(parseScrape(response.status, response.body, infoHash));
+      else exchange.answered(parseAnnounce(response.status, response.body, response.remoteIp), response.remoteIp);
+    });
+    return () => handle.abort();
+  }
+
+  #ended(exchange: Exchange): void {
+    const { entry, request } = exchange;
+    const exchanges = this.#exchanges.get(entry);
+    if (exchanges === undefined || !exchanges.delete(request.id)) return;
+    if (exchanges.size === 0) this.#exchanges.delete(entry);
     this.requestCount--;
     const next = this.#waiting.shift();
-    if (next !== undefined) this.#start(next.entry, next.id, next.url, next.timeoutMs);
+    if (next !== undefined) this.#start(next);
+  }
+}
+
+/** One request of a torrent, from the asking to the answer. */
+class Exchange implements TrackerAnswer {
+  readonly entry: Entry;
+  readonly request: TrackerRequest;
+  /** Gives it up. True: the tracker may have heard it. */
+  abort: () => boolean = () => false;
+  readonly #queue: AnnounceQueue;
+
+  constructor(queue: AnnounceQueue, entry: Entry, request: TrackerRequest) {
+    this.#queue = queue;
+    this.entry = entry;
+    this.request = request;
+  }
+
+  answered(reply: AnnounceReply, remoteIp: string): void {
+    this.#queue.over(this, (now) => this.entry.finder.announcer.answered(this.request.id, now, reply, remoteIp));
+  }
+
+  scraped(reply: ScrapeReply): void {
+    this.#queue.over(this, (now) => this.entry.finder.announcer.scraped(this.request.id, now, reply));
+  }
+
+  failed(fault: IoFault): void {
+    this.#queue.over(this, (now) => this.entry.finder.announcer.failed(this.request.id, now, fault));
   }
 }

@@ -12,6 +12,7 @@ import { Heap } from '../base/heap.ts';
 import { formatEndpoint, parseIp } from '../base/ip.ts';
 import type { Conn, Endpoint, Listener, ListenSink, Ports } from '../base/ports.ts';
 import { Rng } from '../base/random.ts';
+import type { AnnounceMode } from '../discovery/announce.ts';
 import { ReadCache } from '../disk/read-cache.ts';
 import { Limiter } from '../transport/limiter.ts';
 import { AnnounceQueue } from './announce-queue.ts';
@@ -36,6 +37,7 @@ export interface CoreOptions {
   /** Bytes per second, 0: none. */
   readonly downloadLimit: number;
   readonly uploadLimit: number;
+  readonly announceMode: AnnounceMode;
   readonly log: ((line: string) => void) | null;
 }
 

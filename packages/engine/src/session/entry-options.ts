@@ -14,6 +14,8 @@ export interface EntryOptions {
   readonly name: string;
   readonly folder: string;
   readonly trackers: readonly (readonly string[])[];
+  /** A user has changed them: they are not the torrent's own any more. */
+  readonly trackersEdited: boolean;
   readonly webSeeds: readonly string[];
   /** Indices into `meta.files`, pads counted (or not); null: all. */
   readonly select: readonly number[] | null;

@@ -6,7 +6,7 @@
 import { PeerFault } from '../base/errors.ts';
 import { formatIp } from '../base/ip.ts';
 import { type AnnounceFigures, Announcer, type AnnounceSink } from '../discovery/announce.ts';
-import type { NamedPeer } from '../discovery/tracker.ts';
+import type { NamedPeer, TrackerRequest } from '../discovery/tracker.ts';
 import { CandidateSource, PeerBook } from '../swarm/peer-book.ts';
 import type { Entry } from './entry.ts';
 
@@ -17,17 +17,25 @@ const SPREAD_MS = 60_000;
 export class PeerFinder implements AnnounceSink {
   readonly book: PeerBook;
   readonly announcer: Announcer;
+  /** A user has changed the torrent's trackers. */
+  trackersEdited: boolean;
   readonly #entry: Entry;
 
   constructor(entry: Entry) {
     const { core, options } = entry;
     this.#entry = entry;
+    this.trackersEdited = options.trackersEdited;
     this.book = new PeerBook(core.rng);
     this.announcer = new Announcer({
       infoHash: entry.swarmHash,
       peerId: entry.peerId,
       key: core.rng.u32(),
       tiers: options.trackers,
+      families: ([4, 6] as const).filter((family) =>
+        core.options.bind.some((ip) => ip.includes(':') === (family === 6)),
+      ),
+      mode: core.options.announceMode,
+      exclusive: options.meta?.private ?? false,
       rng: core.rng,
       sink: this,
     });
@@ -54,6 +62,23 @@ export class PeerFinder implements AnnounceSink {
     core.announces.schedule(this.#entry);
   }
 
+  /** The torrent turned out to be private: it keeps to one tracker (BEP 27). */
+  becamePrivate(): void {
+    this.announcer.setMode(this.#entry.core.turn.now, 'tier', true);
+    this.#entry.core.announces.schedule(this.#entry);
+  }
+
+  /** A user changes the trackers; `edit` says whether it did. */
+  editTrackers(edit: (announcer: Announcer, now: number) => boolean): boolean {
+    const { core } = this.#entry;
+    core.begin();
+    if (!edit(this.announcer, core.turn.now)) return false;
+    this.trackersEdited = true;
+    if (!this.#entry.isStopping) core.announces.schedule(this.#entry);
+    this.#entry.touchRecord();
+    return true;
+  }
+
   addPeer(ip: string, port: number, source: CandidateSource): void {
     if (this.book.add(ip, port, source)) this.#entry.core.dialSoon();
   }
@@ -70,12 +95,12 @@ export class PeerFinder implements AnnounceSink {
 
   // --------------------------------------------------------------------------------------------------- announce sink
 
-  onAnnounce(id: number, url: string, timeoutMs: number): void {
-    this.#entry.core.announces.get(this.#entry, id, url, timeoutMs);
+  onAsk(request: TrackerRequest): void {
+    this.#entry.core.announces.ask(this.#entry, request);
   }
 
-  onAbandon(id: number): void {
-    this.#entry.core.announces.abandon(this.#entry, id);
+  onAbandon(id: number): boolean {
+    return this.#entry.core.announces.abandon(this.#entry, id);
   }
 
   onPeers(peers4: Uint8Array, peers6: Uint8Array, named: readonly NamedPeer[]): void {

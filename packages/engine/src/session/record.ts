@@ -19,6 +19,8 @@ export interface RecordedOptions {
   readonly uploadLimit: number;
   /** Tiers as they stand; empty where the torrent's own are meant. */
   readonly trackers: readonly (readonly string[])[];
+  /** A user has changed them: they count, whatever the torrent says. */
+  readonly trackersEdited: boolean;
   readonly infoHashV2: Uint8Array | null;
 }
 
@@ -29,6 +31,7 @@ const NOTHING: RecordedOptions = {
   downloadLimit: 0,
   uploadLimit: 0,
   trackers: [],
+  trackersEdited: false,
   infoHashV2: null,
 };
 const NONE = new Uint8Array(0);
@@ -44,6 +47,7 @@ export function metaKey(key: string): string {
 export function recordBytes(entry: Entry, clean: boolean): Uint8Array {
   const options = encode({
     down: entry.downLimit.rateBps,
+    edited: entry.finder.trackersEdited ? 1 : 0,
     paused: entry.paused ? 1 : 0,
     priorities: entry.priorities ?? NONE,
     sequential: entry.sequential ? 1 : 0,
@@ -86,6 +90,7 @@ export function readOptions(bytes: Uint8Array): RecordedOptions {
             Array.isArray(tier) ? tier.flatMap((url) => (url instanceof Uint8Array ? [text.decode(url)] : [])) : [],
           )
         : [],
+      trackersEdited: dict.int('edited') === 1,
       infoHashV2: v2?.length === 32 ? v2.slice() : null,
     };
   } catch {

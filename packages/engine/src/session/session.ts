@@ -74,6 +74,7 @@ export class Session implements AsyncDisposable, CoreSink {
         uploadSlots: options.uploadSlots ?? 8,
         downloadLimit: options.downloadLimit ?? 0,
         uploadLimit: options.uploadLimit ?? 0,
+        announceMode: options.announceMode ?? 'tier',
         log: options.log ?? null,
       },
       machine.ports,
@@ -277,6 +278,7 @@ export class Session implements AsyncDisposable, CoreSink {
         maxBytes: MAX_TORRENT_BYTES,
         maxRedirects: 5,
         bindIp: this.core.bindFor('0.0.0.0'),
+        family: null,
       };
       const handle = this.core.ports.http.get(request, (fault, response) => {
         if (fault !== null) reject(new ShoalError('network', fault.message));
@@ -330,13 +332,15 @@ export class Session implements AsyncDisposable, CoreSink {
     if (options.select !== undefined) {
       select = known.meta === null ? options.select : this.metaIndices(known.meta, options.select);
     }
+    const trackers = before?.trackersEdited ? before.trackers : known.trackers;
     const entryOptions: EntryOptions = {
       meta: known.meta,
       infoHash: known.infoHash,
       infoHashV2: known.infoHashV2,
       name: known.name,
       folder,
-      trackers: [...known.trackers, ...(options.trackers ?? []).map((url) => [url])],
+      trackers: [...trackers, ...(options.trackers ?? []).map((url) => [url])],
+      trackersEdited: before?.trackersEdited ?? false,
       webSeeds: known.webSeeds,
       select,
       selectSkipsPads: known.meta === null && options.select !== undefined,

@@ -7,6 +7,7 @@ import { toHex } from '../base/bytes.ts';
 import { type IoFault, ShoalError } from '../base/errors.ts';
 import { parseEndpoint } from '../base/ip.ts';
 import type { Metainfo } from '../codec/metainfo.ts';
+import { trackerProtocol } from '../discovery/tracker.ts';
 import { CandidateSource } from '../swarm/peer-book.ts';
 import type { Entry } from './entry.ts';
 import type { EntrySink } from './entry-options.ts';
@@ -268,6 +269,40 @@ export class Torrent implements EntrySink {
     return this.entry.finder.announcer.scrape(this.entry.core.turn.now);
   }
 
+  /**
+   * Adds trackers, each as a new last tier; returns how many were not known before. Edits of trackers are remembered in
+   * the state, and count when the torrent is added again. Throws ShoalError 'bad-option' for what is no tracker's URL.
+   */
+  addTrackers(urls: readonly string[]): number {
+    for (const url of urls) checkTracker(url);
+    let added = 0;
+    this.entry.finder.editTrackers((announcer, now) => {
+      for (const url of urls) if (announcer.addTracker(now, url)) added++;
+      return added > 0;
+    });
+    return added;
+  }
+
+  /** Forgets a tracker, which hears `stopped` if it knows us. False: there is none of this URL. */
+  removeTracker(url: string): boolean {
+    return this.entry.finder.editTrackers((announcer, now) => announcer.removeTracker(now, url));
+  }
+
+  /** Puts another in the place of one. False: the old one is not there, or the new one is already. */
+  replaceTracker(oldUrl: string, newUrl: string): boolean {
+    checkTracker(newUrl);
+    return this.entry.finder.editTrackers((announcer, now) => announcer.replaceTracker(now, oldUrl, newUrl));
+  }
+
+  /** Has these trackers and no others, tier by tier, in this order. */
+  setTrackers(tiers: readonly (readonly string[])[]): void {
+    for (const tier of tiers) for (const url of tier) checkTracker(url);
+    this.entry.finder.editTrackers((announcer, now) => {
+      announcer.setTrackers(now, tiers);
+      return true;
+    });
+  }
+
   /** Moves the data to another folder; the transfer waits meanwhile. Rejects, and all stays where it was, on a fault. */
   move(folder: string): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -371,6 +406,10 @@ export class Torrent implements EntrySink {
       signal?.addEventListener('abort', onAbort, { once: true });
     });
   }
+}
+
+function checkTracker(url: string): void {
+  if (trackerProtocol(url.trim()) === null) throw new ShoalError('bad-option', `"${url}" is not a tracker's URL`);
 }
 
 /** An io fault as the public API throws it. */

@@ -2,6 +2,8 @@
 
 import type { IoFault } from '../base/errors.ts';
 import type { Endpoint } from '../base/ports.ts';
+import type { AnnounceMode } from '../discovery/announce.ts';
+import type { TrackerFamilyStatus, TrackerStatus } from '../discovery/tracker.ts';
 
 export interface SessionOptions {
   /** TCP port to listen on; 0 (default): one the system picks; null: do not listen. */
@@ -24,6 +26,11 @@ export interface SessionOptions {
   readonly memory?: number;
   /** Threads that hash. Default: one per core, at most 8. */
   readonly hashThreads?: number;
+  /**
+   * Which trackers of a torrent are asked: 'tier' (default): one, the first that answers (BEP 12); 'all-tiers': the first
+   * that answers of each tier; 'all': every one. A private torrent always keeps to one.
+   */
+  readonly announceMode?: AnnounceMode;
   /** Connections over all torrents. Default 500. */
   readonly maxConnections?: number;
   /** Unchoked peers per torrent. Default 8. */
@@ -108,17 +115,7 @@ export interface PeerStats {
   readonly requestsIn: number;
 }
 
-export interface TrackerStats {
-  readonly url: string;
-  readonly tier: number;
-  readonly status: 'idle' | 'announcing' | 'working' | 'failed';
-  /** What the tracker said last: an error, a warning. */
-  readonly message: string | null;
-  readonly seeders: number | null;
-  readonly leechers: number | null;
-  /** Milliseconds until the next announce, or null. */
-  readonly nextMs: number | null;
-}
+export type { AnnounceMode, TrackerFamilyStatus, TrackerStatus as TrackerStats };
 
 export interface SessionStats {
   readonly downRate: number;
