@@ -5,6 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import type { IoFault } from '../../packages/engine/dist/src/base/errors.js';
 import type { Endpoint, UdpOptions, UdpSink, UdpSocket } from '../../packages/engine/dist/src/base/ports.js';
 import { HostNet } from '../../packages/engine/dist/src/host/net.js';
+import { inNamespace, NAMESPACE_REASON } from './namespace.ts';
 import { Log } from './support.ts';
 
 const net = new HostNet(new Uint8Array(1024));
@@ -205,31 +206,30 @@ test('names the addresses of this machine', () => {
   for (const { ip } of net.interfaces()) expect(ip).not.toContain('%');
 });
 
-/** A namespace of its own, so that multicast stays there: two interfaces and their loopback. */
-const NAMESPACE_SCRIPT = `
-ip link add one type veth peer name two && ip link set lo up &&
-ip addr add 10.9.1.1/24 dev one && ip addr add fd09:1::1/64 dev one nodad && ip link set one up &&
-ip addr add 10.9.2.1/24 dev two && ip link set two up && exec "$0" "$1"
-`;
-const probe = spawnSync('unshare', ['-n', 'sh', '-c', 'ip link add one type veth peer name two'], { encoding: 'utf8' });
-const reason = probe.error?.message ?? (probe.status === 0 ? '' : probe.stderr.trim() || `status ${probe.status}`);
-if (reason !== '') console.log(`multicast tests are skipped: no network namespace here (${reason})`);
+if (NAMESPACE_REASON !== '') console.log(`multicast is not tested: no network namespace here (${NAMESPACE_REASON})`);
 
-describe.skipIf(reason !== '')('multicast', () => {
+describe.skipIf(NAMESPACE_REASON !== '')('multicast', () => {
   test('a socket of a group hears it on its interface and sends to it from there', () => {
-    const script = fileURLToPath(new URL('./udp-multicast.mjs', import.meta.url));
-    const args = ['-n', 'sh', '-c', NAMESPACE_SCRIPT, process.execPath, script];
-    const run = spawnSync('unshare', args, { encoding: 'utf8', timeout: 20_000 });
-    expect(run.stderr).toBe('');
-    expect(JSON.parse(run.stdout)).toEqual({
+    expect(inNamespace('./udp-multicast.mjs')).toEqual({
       // Linux gives a group's datagrams to all its sockets, whichever interface they joined on; each is sent from its own
       one: ['10.9.1.1 from one', '10.9.2.1 from two'],
       two: ['10.9.1.1 from one', '10.9.2.1 from two'],
       six: ['fd09:1::1 from six'],
-      nobody: 'EADDRNOTAVAIL',
+      nobody: 'ENODEV',
       all: ['10.9.1.1 from one', '10.9.2.1 from two'],
       // bound to the group: what is sent to the port alone does not come
       port: 'not heard',
+    });
+  });
+
+  test('local discovery hears by the right interface, loopback apart, each sender dialable', () => {
+    const heardBy = (from: string[], heard: string[]): unknown => ({ from, heard });
+    expect(inNamespace('./lsd-local.mjs')).toEqual({
+      7001: heardBy(['127.0.0.1'], ['127.3.0.1 7002']),
+      7002: heardBy(['127.3.0.1'], ['127.0.0.1 7001']),
+      7003: heardBy(['10.9.1.1', '10.9.2.1', 'fd09:1::1'], ['10.9.1.1 7004', 'fd09:1::1 7005']),
+      7004: heardBy(['10.9.1.1'], ['10.9.1.1 7003']),
+      7005: heardBy(['fd09:1::1'], ['fd09:1::1 7003']),
     });
   });
 });

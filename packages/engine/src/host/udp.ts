@@ -287,30 +287,36 @@ function growBuffers(socket: dgram.Socket, bytes: number): void {
 
 /** Joins on the interface that has `ip`, or on all. Throws the last error when nowhere. */
 function joinGroup(socket: dgram.Socket, group: string, ip: string): void {
-  const isV6 = group.includes(':');
   const isAll = ip === '0.0.0.0' || ip === '::';
   let failure: unknown = Object.assign(new Error('no interface has that address'), { code: 'EADDRNOTAVAIL' });
   let joined = 0;
-  const done = new Set<string>();
-  for (const [name, addresses] of Object.entries(networkInterfaces())) {
-    for (const address of addresses ?? []) {
-      if (address.address.includes(':') !== isV6 || (!isAll && canonicalIp(address.address) !== ip)) continue;
-      const zone = process.platform === 'win32' && address.family === 'IPv6' ? String(address.scopeid) : name;
-      // IPv6 names an interface, IPv4 one of its addresses
-      const where = isV6 ? `::%${zone}` : address.address;
-      if (done.has(where)) continue;
-      done.add(where);
-      try {
-        socket.addMembership(group, where);
-        if (!isAll) socket.setMulticastInterface(where);
-        joined += 1;
-      } catch (error) {
-        failure = error;
-      }
+  for (const where of placesOf(ip, isAll)) {
+    try {
+      socket.addMembership(group, where);
+      if (!isAll) socket.setMulticastInterface(where);
+      joined += 1;
+    } catch (error) {
+      failure = error;
     }
   }
   if (joined === 0) throw failure;
   socket.setMulticastTTL(MULTICAST_TTL);
+}
+
+/** Interfaces as multicast calls name them: IPv4 by one of their addresses, IPv6 by zone. */
+function placesOf(ip: string, isAll: boolean): Set<string> {
+  const isV6 = ip.includes(':');
+  // any address of the machine will do, those that no interface lists (127.0.0.2) included
+  if (!isV6 && !isAll) return new Set([ip]);
+  const places = new Set<string>();
+  for (const [name, addresses] of Object.entries(networkInterfaces())) {
+    for (const address of addresses ?? []) {
+      if (address.address.includes(':') !== isV6 || (!isAll && canonicalIp(address.address) !== ip)) continue;
+      const zone = process.platform === 'win32' && address.family === 'IPv6' ? address.scopeid : name;
+      places.add(isV6 ? `::%${zone}` : address.address);
+    }
+  }
+  return places;
 }
 
 function handleOf(socket: dgram.Socket): UdpHandle | null {
