@@ -1,0 +1,114 @@
+/**
+ * What the parts of the DHT share: sending queries, the two families, and the list of tasks that are over and whose sinks
+ * are still to be told. Has no will of its own; Dht drives it.
+ */
+
+import type { Rng } from '../base/random.ts';
+import { DhtFamily, type FamilyHost } from './dht-family.ts';
+import type { Lookup } from './dht-lookup.ts';
+import { type Call, DhtRpc } from './dht-rpc.ts';
+import type { FindTask, Task } from './dht-task.ts';
+
+import { Method } from './krpc.ts';
+import { Key, KrpcWriter } from './krpc-write.ts';
+import type { Filler } from './node-id.ts';
+
+export interface PacketSink {
+  /** Borrowed until return; the family is that of `ip`. */
+  onDhtSend(bytes: Uint8Array, ip: string, port: number): void;
+}
+
+export class DhtHost implements FamilyHost {
+  readonly writer: KrpcWriter;
+  readonly rpc: DhtRpc;
+  readonly v4: DhtFamily;
+  readonly v6: DhtFamily;
+  /** Commands and upkeep, by id. */
+  readonly tasks: Map<number, Task> = new Map();
+  readonly over: Task[] = [];
+  queriesOut = 0;
+  bytesOut = 0;
+  readonly #sink: PacketSink;
+  readonly #readOnly: boolean;
+  #running: readonly (4 | 6)[] = [];
+  #lastId = 0;
+
+  constructor(sink: PacketSink, rng: Rng, random: Filler, version: Uint8Array, readOnly: boolean) {
+    this.#sink = sink;
+    this.#readOnly = readOnly;
+    this.writer = new KrpcWriter(version);
+    this.rpc = new DhtRpc(rng);
+    this.v4 = new DhtFamily(4, this, random);
+    this.v6 = new DhtFamily(6, this, random);
+  }
+
+  family(family: 4 | 6): DhtFamily {
+    return family === 4 ? this.v4 : this.v6;
+  }
+
+  /** After a family was started or stopped. */
+  familiesChanged(): void {
+    this.#running = [this.v4, this.v6].filter((each) => each.running).map((each) => each.family);
+  }
+
+  get hasContacts(): boolean {
+    return (this.v4.running && this.v4.hasContacts) || (this.v6.running && this.v6.hasContacts);
+  }
+
+  add(task: Task): void {
+    task.id = ++this.#lastId;
+    this.tasks.set(task.id, task);
+  }
+
+  // ------------------------------------------------------------------------------------------------------- FamilyHost
+
+  families(): readonly (4 | 6)[] {
+    return this.#running;
+  }
+
+  ownId(family: 4 | 6): Uint8Array {
+    return this.family(family).table.ownId;
+  }
+
+  fill(lookup: Lookup): void {
+    this.family(lookup.family).fill(lookup);
+  }
+
+  knows(family: 4 | 6, ip: string, port: number): boolean {
+    return this.family(family).table.at(ip)?.port === port;
+  }
+
+  open(now: number, ip: string, port: number): Call | null {
+    return this.rpc.open(now, ip, port);
+  }
+
+  send(call: Call, method: Method): void {
+    this.writer.endQuery(method, call.tid, this.#readOnly);
+    this.queriesOut++;
+    this.transmit(call.ip, call.port);
+  }
+
+  /** Sends what the writer holds. */
+  transmit(ip: string, port: number): void {
+    this.bytesOut += this.writer.length;
+    this.#sink.onDhtSend(this.writer.take(), ip, port);
+  }
+
+  ping(now: number, ip: string, port: number): boolean {
+    const call = this.rpc.open(now, ip, port);
+    if (call === null) return false;
+    this.writer.beginQuery();
+    this.writer.id(Key.id, this.ownId(ip.includes(':') ? 6 : 4));
+    this.send(call, Method.Ping);
+    return true;
+  }
+
+  startUpkeep(now: number, task: FindTask): void {
+    this.add(task);
+    task.start(now);
+  }
+
+  onTaskOver(task: Task): void {
+    this.over.push(task);
+  }
+}
