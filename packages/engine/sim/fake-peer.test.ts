@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { utf8Encode } from '../src/base/bytes.ts';
 import { FakeHost, FakePeer, Msg } from './fake-peer.ts';
 import { seedScript } from './hostile.ts';
 import { WireCheck } from './wire-check.ts';
@@ -38,6 +39,7 @@ test('the wire check sees false claims, wrong content and PEX where it must not 
     [(peer) => peer.send(Msg.Piece, 1, 16384, torrentBytes(peer, 1, 0)), 'wrong content for 1:16384'],
     [(peer) => peer.send(Msg.Piece, 2, 32768, new Uint8Array(40)), 'outside the torrent'],
     [(peer) => peer.sendExtended({ m: { ut_pex: 1 } }), 'PEX in a private'],
+    [(peer) => peer.send(Msg.Extended, Uint8Array.of(3), utf8Encode('d5:added0:e')), 'PEX in a private'],
     [(peer) => peer.send(Msg.Port, Uint8Array.from([1, 2])), 'PORT in a private'],
     [
       (peer) => {
@@ -87,3 +89,40 @@ test('the wire check sees false claims, wrong content and PEX where it must not 
 function torrentBytes(peer: FakePeer, piece: number, begin: number): Uint8Array {
   return peer.world.torrents[0]!.read(piece * 32768 + begin, 16384);
 }
+
+test('the wire check sees PEX of strangers, of too many, twice, and of the peer itself', () => {
+  const world = new World({ seed: 43 });
+  const torrent = world.makeTorrent({ pieces: 3, pieceLength: 32768 });
+  const check = new WireCheck(world);
+  const node = world.addNode();
+  const [near, far] = [new FakeHost(world), new FakeHost(world)];
+  check.watch(node);
+  check.booted(node, torrent, '/d');
+  node.boot();
+  const dial = (host: FakeHost): FakePeer => {
+    host.listen();
+    const peer = new FakePeer(world);
+    peer.carry(world.net.connect(node.host, host.endpoint, peer));
+    peer.expectUp();
+    peer.sendHandshake(torrent);
+    peer.pexNumber = 7;
+    return peer;
+  };
+  const peer = dial(near);
+  dial(far);
+  const seen = (say: () => void): string => {
+    say();
+    world.run(100);
+    return check.violations.splice(0).join();
+  };
+  const stranger = { ip: '93.184.216.34', port: 1 };
+  expect(seen(() => peer.sendPex([far.endpoint]))).toBe('');
+  expect(seen(() => peer.sendPex([], [far.endpoint]))).toBe('');
+  expect(seen(() => peer.sendPex([], [far.endpoint]))).toContain('never told');
+  expect(seen(() => peer.sendPex([far.endpoint]))).toBe('');
+  expect(seen(() => peer.sendPex([far.endpoint]))).toContain('twice');
+  expect(seen(() => peer.sendPex([near.endpoint]))).toContain('of itself');
+  expect(seen(() => peer.sendPex([stranger], [far.endpoint]))).toContain('not met');
+  const crowd = Array.from({ length: 51 }, (_, i) => ({ ip: far.endpoint.ip, port: i + 1 }));
+  expect(seen(() => peer.sendPex(crowd))).toContain('too many');
+});

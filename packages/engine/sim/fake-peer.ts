@@ -5,8 +5,9 @@
  * One FakePeer is one connection; a FakeHost is a machine that dials and accepts, with a script for every connection.
  */
 
-import { concat, readU32, utf8Encode, writeU32 } from '../src/base/bytes.ts';
+import { concat, latin1, readU32, utf8Encode, writeU32 } from '../src/base/bytes.ts';
 import type { IoFault } from '../src/base/errors.ts';
+import { formatIp, parseIp } from '../src/base/ip.ts';
 import type { Conn, ConnSink, Endpoint } from '../src/base/ports.ts';
 import { bencode } from './bencode.ts';
 import type { HostOptions, NetHost } from './host.ts';
@@ -64,6 +65,8 @@ export class FakePeer implements ConnSink {
   /** Messages that nobody has expected yet; only kept when the script has no onMessage. */
   readonly messages: FakeMessage[] = [];
   receivedBytes = 0;
+  /** Under which number the other side takes ut_pex (BEP 11); 0: it did not offer it. */
+  pexNumber = 0;
   #input: Uint8Array = new Uint8Array(0);
   #output: Uint8Array[] = [];
   #sending = false;
@@ -141,6 +144,17 @@ export class FakePeer implements ConnSink {
 
   sendExtended(handshake: Parameters<typeof bencode>[0]): void {
     this.send(Msg.Extended, Uint8Array.from([0]), bencode(handshake));
+  }
+
+  /** A PEX message (IPv4 only), in whatever number and order; nothing to one that does not take it. */
+  sendPex(added: readonly Endpoint[], dropped: readonly Endpoint[] = [], flags = 0): void {
+    if (this.pexNumber === 0) return;
+    const body = bencode({
+      added: concat(added.map(compact)),
+      'added.f': new Uint8Array(added.length).fill(flags),
+      dropped: concat(dropped.map(compact)),
+    });
+    this.send(Msg.Extended, Uint8Array.of(this.pexNumber), body);
   }
 
   /** A `mark` of 1..255 makes it wrong, each in its own way; true is one of them. */
@@ -227,6 +241,9 @@ export class FakePeer implements ConnSink {
       if (input.length - at < 4 + length) break;
       const id = length === 0 ? -1 : input[at + 4]!;
       const message = { id, payload: input.slice(at + 5, at + 4 + length) };
+      if (id === Msg.Extended && message.payload[0] === 0) {
+        this.pexNumber = Number(/6:ut_pexi(\d+)e/.exec(latin1(message.payload))?.[1] ?? 0);
+      }
       at += 4 + length;
       if (this.script.onMessage !== undefined) this.script.onMessage(this, message);
       else this.messages.push(message);
@@ -276,6 +293,28 @@ export class FakeHost {
     this.peers.push(peer);
     return peer;
   }
+}
+
+/** Whom a PEX message that came under our number `under` adds and drops (IPv4 only); null: it is another message. */
+export function readPex(message: FakeMessage, under: number): { added: string[]; dropped: string[] } | null {
+  if (message.id !== Msg.Extended || message.payload[0] !== under) return null;
+  const list = (key: string): string[] => {
+    const text = latin1(message.payload);
+    const found = new RegExp(`${key.length}:${key}(\\d+):`).exec(text);
+    if (found === null) return [];
+    const from = found.index + found[0].length;
+    const bytes = message.payload.subarray(from, from + Number(found[1]));
+    const ips: string[] = [];
+    for (let at = 0; at < bytes.length; at += 6) {
+      ips.push(`${formatIp(bytes.subarray(at, at + 4))}:${(bytes[at + 4]! << 8) | bytes[at + 5]!}`);
+    }
+    return ips;
+  };
+  return { added: list('added'), dropped: list('dropped') };
+}
+
+function compact({ ip, port }: Endpoint): Uint8Array {
+  return concat([parseIp(ip)!, Uint8Array.of(port >> 8, port)]);
 }
 
 function u32(value: number): Uint8Array {

@@ -7,7 +7,9 @@
 
 import { Bitfield } from '../src/base/bitfield.ts';
 import { equal, latin1, readU32 } from '../src/base/bytes.ts';
+import { formatIp } from '../src/base/ip.ts';
 import { BLOCK_BYTES } from '../src/base/slot-pool.ts';
+import { parsePex } from '../src/wire/pex.ts';
 import type { SimConn } from './conn.ts';
 import { TAG_BYTES, TAG_WORDS, tagWords, takeWords } from './content.ts';
 import { Msg } from './fake-peer.ts';
@@ -37,6 +39,9 @@ class Stream {
   skip = 0;
   requests = 0;
   blocks = 0;
+  pexCount = 0;
+  /** Whom it named as connected, compact and as hex. */
+  pexTold: Set<string> | null = null;
 }
 
 export class WireCheck implements WireTap {
@@ -47,6 +52,8 @@ export class WireCheck implements WireTap {
   messageCount = 0;
   readonly #streams: Map<SimConn, Stream> = new Map();
   readonly #nodes: Map<number, SimNode> = new Map();
+  /** By host: the addresses that it shook hands with. */
+  readonly #met: Map<number, Set<string>> = new Map();
   readonly #words: Int32Array = new Int32Array(2 * TAG_WORDS);
 
   constructor(world: World) {
@@ -103,6 +110,8 @@ export class WireCheck implements WireTap {
       const hash = stream.body.subarray(28, 48);
       stream.torrent = this.world.torrents.find((torrent) => equal(torrent.infoHash, hash)) ?? null;
       if (stream.torrent === null) this.#violation(conn, 'handshake of an unknown torrent');
+      if (stream.torrent?.private && (stream.body[27]! & 1) !== 0) this.#violation(conn, 'a DHT in a private torrent');
+      this.#meets(conn);
       this.#next(stream, IN_LENGTH, 4, 0);
     } else if (stream.phase === IN_LENGTH) {
       const length = readU32(stream.body, 0);
@@ -158,10 +167,42 @@ export class WireCheck implements WireTap {
         if (torrent.private) this.#violation(conn, 'PORT in a private torrent');
         break;
       case Msg.Extended:
-        if (torrent.private && latin1(body.subarray(0, stream.got)).includes('ut_pex')) {
-          this.#violation(conn, 'PEX in a private torrent');
-        }
+        this.#extended(conn, stream, torrent);
         break;
+    }
+  }
+
+  #meets(conn: SimConn): void {
+    const met = this.#met.get(conn.host.id) ?? new Set();
+    this.#met.set(conn.host.id, met.add(conn.remote.ip));
+  }
+
+  #extended(conn: SimConn, stream: Stream, torrent: SimTorrent): void {
+    const text = latin1(stream.body.subarray(2, stream.got));
+    const isPex = stream.body[1] !== 0 && /^d(5:added|7:added.f|6:added6|8:added6.f|7:dropped|8:dropped6)/.test(text);
+    if (torrent.private && (isPex || text.includes('ut_pex'))) this.#violation(conn, 'PEX in a private torrent');
+    if (isPex) this.#exchange(conn, stream);
+  }
+
+  #exchange(conn: SimConn, stream: Stream): void {
+    const message = parsePex(stream.body.slice(2, stream.got));
+    if (message === null) return this.#violation(conn, 'PEX that cannot be read');
+    const added = [...endpoints(message.added4, 6), ...endpoints(message.added6, 18)];
+    const dropped = [...endpoints(message.dropped4, 6), ...endpoints(message.dropped6, 18)];
+    const first = stream.pexCount++ === 0;
+    if (added.length > (first ? 100 : 50) || dropped.length > 50) this.#violation(conn, 'PEX of too many');
+    stream.pexTold ??= new Set();
+    const met = this.#met.get(conn.host.id)!;
+    for (const peer of dropped) {
+      if (!stream.pexTold.delete(peer)) this.#violation(conn, `PEX drops ${peer}, never told`);
+    }
+    for (const peer of added) {
+      const ip = peer.slice(0, peer.indexOf(' '));
+      if (stream.pexTold.has(peer)) this.#violation(conn, `PEX tells of ${peer} twice`);
+      if (dropped.includes(peer)) this.#violation(conn, `PEX drops and adds ${peer}`);
+      if (!met.has(ip)) this.#violation(conn, `PEX tells of ${peer}, not met`);
+      if (ip === conn.remote.ip) this.#violation(conn, `PEX tells ${peer} of itself`);
+      stream.pexTold.add(peer);
     }
   }
 
@@ -199,4 +240,13 @@ export class WireCheck implements WireTap {
       this.violations.push(`${this.world.now.toFixed(1)} ms, host ${conn.host.id} to ${conn.remote.ip}: ${what}`);
     }
   }
+}
+
+function endpoints(list: Uint8Array, size: number): string[] {
+  const found: string[] = [];
+  for (let at = 0; at < list.length; at += size) {
+    const port = (list[at + size - 2]! << 8) | list[at + size - 1]!;
+    found.push(`${formatIp(list.subarray(at, at + size - 2))} ${port}`);
+  }
+  return found;
 }

@@ -224,6 +224,31 @@ test('every fourth dial is another source`s', () => {
   expect(pex).toBe(5);
 });
 
+test('each teller`s have their turn, one that comes late too', () => {
+  const b = book(400);
+  const tell = (teller: number, count: number): void => {
+    for (let n = 0; n < count; n++) b.add(Uint8Array.of(11, teller, n >> 8, n), 1, Pex, teller);
+  };
+  const dials = (count: number): number[] => {
+    const counts: number[] = [];
+    for (let n = 0; n < count; n++) {
+      const i = b.next(0);
+      const teller = Number(b.endpoint(i).ip.split('.')[1]);
+      counts[teller] = (counts[teller] ?? 0) + 1;
+      b.dialed(i, 0);
+    }
+    return counts;
+  };
+  tell(1, 160);
+  tell(2, 20);
+  expect(dials(30).slice(1)).toEqual([15, 15]);
+  tell(3, 10);
+  // it is behind by the turn of the others that was just over
+  expect(dials(16).slice(1)).toEqual([5, 5, 6]);
+  tell(31, 2);
+  expect(dials(6)[31]).toBe(2);
+});
+
 test('of one public address strangers may name four ports, of a local one any number', () => {
   const b = book();
   for (let port = 1; port <= 100; port++) {

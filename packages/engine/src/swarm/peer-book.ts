@@ -11,8 +11,8 @@
  * Invariants: an endpoint stands here once; none is one of our own or banned; `next` never gives one before its time.
  *
  * Order of dialing: those a person gave, then fewest failures, then the better source, then BEP 40 priority (a random
- * number while we do not know our own address). Every fourth time another kind of source has its turn, so that one which
- * is full of lies does not hide what the others know.
+ * number while we do not know our own address). One source full of lies does not hide what others know: every fourth
+ * time another kind of source comes first, and of those that only peers told of, each teller's have their turn.
  *
  * Limits: 3,000 candidates (libtorrent's max_peerlist_size), the worst making way; a share of that for each source that
  * strangers can fill, which pushes out nobody of a better one before he failed GIVEN_UP times; four ports of a public
@@ -67,6 +67,7 @@ const RECONNECT_MS = 5000;
 const USELESS_MS = 1_800_000;
 /** Kinds of sources, see `sourceRank`, and the share of the book that the candidates of each may have. */
 const RANKS = 5;
+const HEARSAY = 4;
 const SHARES: readonly number[] = [1, 1, 1 / 4, 1 / 2, 1 / 2];
 /** So many failures, and anybody is worth more (libtorrent's max_failcount). */
 const GIVEN_UP = 3;
@@ -79,9 +80,13 @@ const FREE = 0;
 const IDLE = 1;
 const DIALING = 2;
 const CONNECTED = 3;
-/** Was connected once. */
-const PROVEN = 16;
 const STATE = 3;
+/** Was connected once. */
+const PROVEN = 4;
+/** Above it stands who told of it, as a small number. */
+const TELLER_SHIFT = 3;
+/** Tellers of peer exchange are numbered 1 .. TELLERS, over and over; 0: none. */
+export const TELLERS = 31;
 
 const BY_PERSON = CandidateSource.Manual | CandidateSource.Magnet;
 const BY_STRANGERS = CandidateSource.Pex | CandidateSource.Dht;
@@ -126,6 +131,9 @@ export class PeerBook {
   /** Per rank of a newcomer: the score of the worst that would make way for it; Infinity: look again. */
   #cachedWorst: Float64Array = NO_SCORES;
   #dialCount = 0;
+  /** How many were dialed of those each teller told of, and the least of the last one: who begins anew begins there. */
+  #tellerDials: Uint32Array = NO_WORDS;
+  #tellerBase = 0;
   /** Nothing is due before it. */
   #quietUntil = 0;
   #own4: Uint8Array | null = null;
@@ -150,9 +158,9 @@ export class PeerBook {
 
   /**
    * An address was heard of. `ip`: text, or 4 or 16 bytes (borrowed). True: it is new here. False: known already (its
-   * sources are joined), unusable, banned, our own, or worse than all of a full book.
+   * sources are joined), unusable, banned, our own, or worse than all of a full book. `teller`: which peer told of it.
    */
-  add(ip: string | Uint8Array, port: number, source: CandidateSource): boolean {
+  add(ip: string | Uint8Array, port: number, source: CandidateSource, teller = 0): boolean {
     const bytes = typeof ip === 'string' ? parseIp(ip) : ip;
     if (bytes === null || !Number.isInteger(port) || !isUsablePeerAddress(bytes, port)) return false;
     this.#setKey(bytes);
@@ -169,7 +177,7 @@ export class PeerBook {
     if (this.#bans.size > 0 && this.isBanned(bytes, this.#now)) return false;
     if (this.#own.size > 0 && this.#own.has(ownKey(canonical(bytes), port))) return false;
     if ((source & BY_STRANGERS) !== 0 && this.#isCrowded(bytes)) return false;
-    return this.#admit(bytes, port, source) >= 0;
+    return this.#admit(bytes, port, source, teller) >= 0;
   }
 
   /**
@@ -183,7 +191,7 @@ export class PeerBook {
     let index = this.#find(port);
     if (index < 0) {
       if (this.#own.size > 0 && this.#own.has(ownKey(canonical(bytes), port))) return -1;
-      index = this.#admit(bytes, port, CandidateSource.Incoming);
+      index = this.#admit(bytes, port, CandidateSource.Incoming, 0);
     } else this.#setSources(index, this.#sources[index]! | CandidateSource.Incoming);
     if (index < 0 || (this.#state[index]! & STATE) !== IDLE) return -1;
     // it was not dialed: whether it can be is not proven
@@ -193,11 +201,11 @@ export class PeerBook {
   }
 
   /** Compact addresses (BEP 23, 7): 4 or 16 bytes and a port each; a rest is ignored. Returns how many were new. */
-  addCompact(bytes: Uint8Array, ipBytes: 4 | 16, source: CandidateSource): number {
+  addCompact(bytes: Uint8Array, ipBytes: 4 | 16, source: CandidateSource, teller = 0): number {
     let added = 0;
     for (let at = 0; at + ipBytes + 2 <= bytes.length; at += ipBytes + 2) {
       const port = (bytes[at + ipBytes]! << 8) | bytes[at + ipBytes + 1]!;
-      if (this.add(bytes.subarray(at, at + ipBytes), port, source)) added++;
+      if (this.add(bytes.subarray(at, at + ipBytes), port, source, teller)) added++;
     }
     return added;
   }
@@ -281,6 +289,10 @@ export class PeerBook {
     this.#turn(index, DIALING, now);
     this.dialingCount++;
     this.#dialCount++;
+    const teller = this.#state[index]! >> TELLER_SHIFT;
+    if (teller === 0) return;
+    this.#tellerBase = Math.max(this.#tellerBase, this.#tellerDials[teller]!);
+    this.#tellerDials[teller] = this.#tellerBase + 1;
   }
 
   /** The handshake is complete: of a dialed candidate, or of an idle one that came to us. */
@@ -420,7 +432,13 @@ export class PeerBook {
   /** Lower is dialed sooner. `turn`: the kind of source that comes first. */
   #score(index: number, turn: number): number {
     const sources = this.#sources[index]!;
-    return scoreOf(sources, this.#failures[index]!, this.#priority[index]!, turn);
+    const teller = this.#state[index]! >> TELLER_SHIFT;
+    return scoreOf(sources, this.#failures[index]!, this.#priority[index]!, turn, this.#lead(teller));
+  }
+
+  /** How many of this teller's were dialed more than of the others'. */
+  #lead(teller: number): number {
+    return teller === 0 ? 0 : Math.max(0, this.#tellerDials[teller]! - this.#tellerBase);
   }
 
   #lookAgain(): void {
@@ -445,18 +463,20 @@ export class PeerBook {
   }
 
   /** Takes in the address in KEY. Its index, or -1: everybody here is worth more. */
-  #admit(ip: Uint8Array, port: number, source: number): number {
+  #admit(ip: Uint8Array, port: number, source: number, teller: number): number {
     const priority = this.#priorityOf(ip, port);
     const rank = sourceRank(source);
     const overShare = this.count > 0 && this.#rankCounts[rank]! >= Math.ceil(this.#limit * SHARES[rank]!);
-    if ((overShare || this.count === this.#limit) && !this.#makeRoom(source, priority, overShare)) return -1;
-    return this.#insert(port, source, priority);
+    if (overShare || this.count === this.#limit) {
+      if (!this.#makeRoom(source, priority, teller, overShare)) return -1;
+    }
+    return this.#insert(port, source, priority, teller);
   }
 
   #turn(index: number, state: number, now: number): void {
     this.#now = now;
     this.#lookAgain();
-    this.#state[index] = (this.#state[index]! & PROVEN) | state;
+    this.#state[index] = (this.#state[index]! & ~STATE) | state;
     this.#time[index] = Math.floor(now / TICK_MS);
   }
 
@@ -487,9 +507,9 @@ export class PeerBook {
    * Drops the worst idle candidate if it is worse than a new one of that source and priority. `ofItsKind`: only one of
    * the same rank makes way.
    */
-  #makeRoom(source: number, priority: number, ofItsKind: boolean): boolean {
+  #makeRoom(source: number, priority: number, teller: number, ofItsKind: boolean): boolean {
     const rank = sourceRank(source);
-    const score = scoreOf(source, 0, priority, 0);
+    const score = scoreOf(source, 0, priority, 0, this.#lead(teller));
     if (score >= this.#cachedWorst[rank]!) return false;
     let worst = -1;
     let worstScore = -1;
@@ -547,7 +567,7 @@ export class PeerBook {
     return at;
   }
 
-  #insert(port: number, source: number, priority: number): number {
+  #insert(port: number, source: number, priority: number, teller: number): number {
     if (this.count === this.#capacity) this.#grow();
     let index = this.#lowestFree;
     while (this.#state[index] !== FREE) index++;
@@ -556,7 +576,7 @@ export class PeerBook {
     this.#port[index] = port;
     this.#sources[index] = source;
     this.#failures[index] = 0;
-    this.#state[index] = IDLE;
+    this.#state[index] = IDLE | (teller << TELLER_SHIFT);
     this.#time[index] = 0;
     this.#priority[index] = priority;
     this.#link(index);
@@ -595,6 +615,7 @@ export class PeerBook {
     if (from === 0) {
       this.#rankCounts = new Uint16Array(RANKS);
       this.#cachedWorst = new Float64Array(RANKS);
+      this.#tellerDials = new Uint32Array(TELLERS + 1);
     }
     this.#ip = widened(new Uint8Array(to * 16), this.#ip);
     this.#port = widened(new Uint16Array(to), this.#port);
@@ -612,12 +633,17 @@ export class PeerBook {
   }
 }
 
-/** Of a candidate; lower is dialed sooner and kept longer. Candidates whose rank is `turn` count as the best source's. */
-function scoreOf(sources: number, failures: number, priority: number, turn: number): number {
+/**
+ * Of a candidate; lower is dialed sooner and kept longer. Candidates whose rank is `turn` count as the best source's.
+ * `lead`: by how much their teller is ahead of others, for those known by hearsay alone.
+ */
+function scoreOf(sources: number, failures: number, priority: number, turn: number, lead: number): number {
   const failed = (sources & BY_PERSON) !== 0 ? 0 : Math.min(failures, 14) + 1;
   const rank = sourceRank(sources);
   const order = turn === 0 ? rank : rank === turn ? 0 : rank + 1;
-  return (failed * 8 + order) * 0x100000000 + (0xffffffff - priority);
+  let within = 0xffffffff - priority;
+  if (rank === HEARSAY) within = Math.min(lead, 255) * 0x1000000 + (within >>> 8);
+  return (failed * 8 + order) * 0x100000000 + within;
 }
 
 /** Lower is better: a source that cannot be filled by strangers, then one that names live peers. */
@@ -625,7 +651,7 @@ function sourceRank(sources: number): number {
   if ((sources & (CandidateSource.Tracker | BY_PERSON)) !== 0) return 0;
   if ((sources & (CandidateSource.Resume | CandidateSource.Lsd)) !== 0) return 1;
   if ((sources & CandidateSource.Incoming) !== 0) return 2;
-  return (sources & CandidateSource.Dht) !== 0 ? 3 : 4;
+  return (sources & CandidateSource.Dht) !== 0 ? 3 : HEARSAY;
 }
 
 /** Text that is equal for equal addresses; v4-mapped ones become v4. */

@@ -18,12 +18,13 @@ import { isLocal, parseIp } from '../base/ip.ts';
 import type { Rng } from '../base/random.ts';
 import { buildPex, PEX4_BYTES, PEX6_BYTES, PexFlag, type PexMessage } from '../wire/pex.ts';
 import type { Peer } from './peer.ts';
+import { TELLERS } from './peer-book.ts';
 import { type Contact, clearBit, getBit, grown, MAX_RECENT, PexContacts, setBit } from './pex-contacts.ts';
 
 export interface PexSink {
   /**
    * A peer told of these: compact addresses of both families, usable, with a byte of PexFlag for each. The arrays are
-   * the owner's.
+   * the owner's; `from.pex.teller` says to the book who told.
    */
   onPexPeers(peers4: Uint8Array, flags4: Uint8Array, peers6: Uint8Array, flags6: Uint8Array, from: Peer): void;
 }
@@ -42,6 +43,8 @@ const FLOOD_MS = 60_000;
 /** What peer exchange keeps of a peer. */
 export class PexPeer {
   readonly local: boolean;
+  /** Names it in the peer book as the teller of what it tells. */
+  readonly teller: number;
   /** Its own contact; -1: not known where it listens. */
   contact = -1;
   /** Contacts it was told of. */
@@ -57,8 +60,9 @@ export class PexPeer {
   budget: number = FIRST_PEERS;
   budgetAtMs: number;
 
-  constructor(local: boolean, now: number) {
+  constructor(local: boolean, teller: number, now: number) {
     this.local = local;
+    this.teller = teller;
     this.nextAtMs = now + FIRST_MS;
     this.budgetAtMs = now;
   }
@@ -68,6 +72,7 @@ export class PexExchange {
   readonly #sink: PexSink;
   readonly #rng: Rng;
   readonly #contacts = new PexContacts();
+  #teller = 0;
   /** Of the message being put together. */
   readonly #added: number[] = [];
   readonly #dropped: number[] = [];
@@ -80,7 +85,8 @@ export class PexExchange {
   attach(peer: Peer, now: number): void {
     const { remote, incoming } = peer.link;
     const ip = parseIp(remote.ip);
-    peer.pex = new PexPeer(ip !== null && isLocal(ip), now);
+    this.#teller = (this.#teller % TELLERS) + 1;
+    peer.pex = new PexPeer(ip !== null && isLocal(ip), this.#teller, now);
     if (!incoming) peer.pex.contact = this.#contacts.join(remote.ip, remote.port, peer);
     else this.extended(peer);
   }
