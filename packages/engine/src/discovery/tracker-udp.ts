@@ -132,6 +132,11 @@ export class UdpTrackers {
     assert(!this.#exchanges.has(ask.id), 'the id of an ask is not in use');
     assert(ask.announce !== null || (ask.scrape.length > 0 && ask.scrape.length <= MAX_SCRAPE), 'a scrape has hashes');
     const exchange = new Exchange(ask, now);
+    // who answered before goes first: a good-bye has no time for the dead
+    const known = exchange.addresses.findIndex((ip) => {
+      return (this.#servers.get(formatEndpoint(ip, ask.port))?.validUntil ?? 0) > 0;
+    });
+    if (known > 0) exchange.addresses.unshift(...exchange.addresses.splice(known, 1));
     this.#exchanges.set(ask.id, exchange);
     if (exchange.addresses.length === 0) exchange.endAt = now;
     else this.#begin(exchange, now);
@@ -367,7 +372,7 @@ class Server {
 class Exchange {
   readonly ask: UdpTrackerAsk;
   /** Canonical and usable. */
-  readonly addresses: readonly string[];
+  readonly addresses: string[];
   endAt: number;
   at = 0;
   server: Server | null = null;
