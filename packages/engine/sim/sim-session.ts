@@ -9,9 +9,10 @@ import type { IoFault } from '../src/base/errors.ts';
 import { parseTorrent } from '../src/codec/metainfo.ts';
 import { decodeRecord } from '../src/disk/resume.ts';
 import { type CoreOptions, SessionCore } from '../src/session/core.ts';
+import type { CoreDhtOptions } from '../src/session/discovery.ts';
 import type { Entry } from '../src/session/entry.ts';
 import type { EntrySink } from '../src/session/entry-options.ts';
-import type { TorrentState } from '../src/session/types.ts';
+import type { EncryptionPolicy, TorrentState } from '../src/session/types.ts';
 import { CandidateSource } from '../src/swarm/peer-book.ts';
 import type { SimNode } from './node.ts';
 import type { SimTorrent } from './torrent.ts';
@@ -28,6 +29,10 @@ export interface SimSessionOptions {
   readonly existing?: 'check' | 'trust';
   /** "ip:port", besides those that trackers name. */
   readonly peers?: readonly { readonly ip: string; readonly port: number }[];
+  readonly dht?: CoreDhtOptions | null;
+  readonly pex?: boolean;
+  readonly lsd?: boolean;
+  readonly encryption?: EncryptionPolicy;
   readonly log?: (line: string) => void;
 }
 
@@ -66,6 +71,10 @@ export class SimSession implements EntrySink {
       uploadSlots: options.uploadSlots ?? 8,
       downloadLimit: options.downloadLimit ?? 0,
       uploadLimit: options.uploadLimit ?? 0,
+      dht: options.dht ?? null,
+      pex: options.pex ?? false,
+      lsd: options.lsd ?? false,
+      encryption: options.encryption ?? 'off',
       announceMode: 'tier',
       log: options.log ?? null,
     };

@@ -83,6 +83,11 @@ export function isUsablePeerAddress(bytes: Uint8Array, port: number): boolean {
   return false;
 }
 
+/** Of canonical text. */
+export function isLoopback(ip: string): boolean {
+  return ip.startsWith('127.') || ip === '::1';
+}
+
 /** Loopback, link-local or private (RFC 1918, 3927, 4193, 6598). */
 export function isLocal(bytes: Uint8Array): boolean {
   const a = bytes[0]!;

@@ -15,11 +15,15 @@ import { Rng } from '../base/random.ts';
 import type { AnnounceMode } from '../discovery/announce.ts';
 import { ReadCache } from '../disk/read-cache.ts';
 import { Limiter } from '../transport/limiter.ts';
+import { CryptoMethod, secretHash } from '../wire/mse.ts';
 import { AnnounceQueue } from './announce-queue.ts';
 import { Dialer } from './dialer.ts';
+import { type CoreDhtOptions, Discovery } from './discovery.ts';
 import { Entry } from './entry.ts';
 import type { EntryOptions } from './entry-options.ts';
 import { Link } from './link.ts';
+import type { EncryptionPolicy } from './types.ts';
+import { UdpHub } from './udp-hub.ts';
 
 /** What the public face hears of a session as a whole. */
 export interface CoreSink {
@@ -37,11 +41,19 @@ export interface CoreOptions {
   /** Bytes per second, 0: none. */
   readonly downloadLimit: number;
   readonly uploadLimit: number;
+  /** Null: without the DHT. */
+  readonly dht: CoreDhtOptions | null;
+  readonly pex: boolean;
+  readonly lsd: boolean;
+  readonly encryption: EncryptionPolicy;
   readonly announceMode: AnnounceMode;
   readonly log: ((line: string) => void) | null;
 }
 
 const TICK_MS = 1000;
+/** Key exchanges of strangers in a second; each costs a fifth of a millisecond (DEMANDS W19). */
+const MAX_EXCHANGES = 256;
+const MAX_ARENAS = 16;
 /** Slots that keep what was read for uploads: at most so many (4 MiB; the system caches files too), or a quarter. */
 const READ_CACHE_SLOTS = 256;
 
@@ -59,6 +71,8 @@ export class SessionCore {
   readonly touchedEntries: Entry[] = [];
   readonly dialer: Dialer;
   readonly announces: AnnounceQueue;
+  readonly udp: UdpHub;
+  readonly discovery: Discovery;
   readonly readCache: ReadCache;
   readonly downLimit: Limiter;
   readonly upLimit: Limiter;
@@ -67,12 +81,19 @@ export class SessionCore {
   nextEntryNumber = 0;
   readonly #sink: CoreSink;
   readonly #byHash = new Map<string, Entry>();
+  /** H(req2 info-hash) of MSE -> info-hash. */
+  readonly #bySecret = new Map<string, Uint8Array>();
+  /** Memory of enciphered batches, for reuse. */
+  readonly #arenas: Uint8Array[] = [];
+  /** Key exchanges that may still be begun this second. */
+  #exchangesLeft = MAX_EXCHANGES;
   readonly #listeners: Listener[] = [];
   readonly #byNumber = new Map<number, Entry>();
   readonly #deadlines = new Heap();
   readonly #alarms = new Set<{ readonly atMs: number; readonly ring: () => void }>();
   #armed = false;
-  #listenFaultCount = 0;
+  #listenStarted = false;
+  #listenEnded = false;
   #nextTickMs = 0;
   #nextDialMs = 0;
 
@@ -83,6 +104,9 @@ export class SessionCore {
     this.rng = new Rng(ports.random);
     this.dialer = new Dialer(this);
     this.announces = new AnnounceQueue(this);
+    this.udp = new UdpHub(this);
+    this.announces.udp = this.udp;
+    this.discovery = new Discovery(this);
     this.readCache = new ReadCache(ports.slots, Math.min(READ_CACHE_SLOTS, ports.slots.count >> 2));
     this.downLimit = new Limiter(options.downloadLimit, null);
     this.upLimit = new Limiter(options.uploadLimit, null);
@@ -94,24 +118,48 @@ export class SessionCore {
 
   /** Starts listening; torrents announce themselves only once it is clear where. */
   listen(): void {
-    if (this.options.port === null || this.#listeners.length > 0 || this.closed) return;
-    for (const ip of this.options.bind) {
-      const local = { ip, port: this.options.port };
-      const sink: ListenSink = {
-        onListening: (bound) => {
-          this.listening.push(bound);
-          this.#sink.onListening(bound);
-          for (const entry of this.entries) entry.listening();
-        },
-        onAccept: (conn) => this.#accept(conn),
-        onListenFault: (fault) => {
-          this.#listenFaultCount++;
-          this.#sink.onListenFault(local, fault);
-          if (!this.listenPending) for (const entry of this.entries) entry.listening();
-        },
-      };
-      this.#listeners.push(this.ports.net.listen(local, sink));
-    }
+    if (this.#listenStarted || this.closed) return;
+    this.#listenStarted = true;
+    this.begin();
+    if (this.options.port === null) this.udp.open(0);
+    else this.#listenAt(0, this.options.port);
+  }
+
+  /** One family after the other, so that a port the system picks for the first is asked for the others too. */
+  #listenAt(at: number, port: number): void {
+    const ip = this.options.bind[at];
+    if (ip === undefined || this.closed) return this.#listened();
+    const local = { ip, port };
+    let answered = false;
+    const next = (): void => {
+      if (answered) return;
+      answered = true;
+      this.#listenAt(at + 1, this.options.port || this.port);
+    };
+    const sink: ListenSink = {
+      onListening: (bound) => {
+        this.begin();
+        this.listening.push(bound);
+        this.#sink.onListening(bound);
+        next();
+      },
+      onAccept: (conn) => this.#accept(conn),
+      onListenFault: (fault) => {
+        this.begin();
+        this.#sink.onListenFault(local, fault);
+        next();
+      },
+    };
+    this.#listeners.push(this.ports.net.listen(local, sink));
+  }
+
+  /** All addresses were tried. */
+  #listened(): void {
+    this.#listenEnded = true;
+    if (this.closed) return;
+    this.udp.open(this.port);
+    this.discovery.listening();
+    for (const entry of this.entries) entry.listening();
   }
 
   /** A torrent has been checked. */
@@ -121,9 +169,7 @@ export class SessionCore {
 
   /** Nothing is known yet of where we listen, but will be. */
   get listenPending(): boolean {
-    return (
-      this.options.port !== null && this.listening.length === 0 && this.#listenFaultCount < this.options.bind.length
-    );
+    return this.options.port !== null && !this.#listenEnded;
   }
 
   /** Port that trackers and peers are told; 0: we do not listen. */
@@ -136,7 +182,7 @@ export class SessionCore {
     const entry = new Entry(this, options);
     this.entries.push(entry);
     this.#byNumber.set(entry.number, entry);
-    for (const hash of entry.wireHashes) this.#byHash.set(toHex(hash), entry);
+    this.#name(entry, entry.wireHashes);
     return entry;
   }
 
@@ -146,12 +192,42 @@ export class SessionCore {
     this.entries.splice(at, 1);
     this.#byNumber.delete(entry.number);
     this.#deadlines.remove(entry.number);
-    for (const hash of entry.wireHashes) this.#byHash.delete(toHex(hash));
+    this.#unname(entry);
+  }
+
+  /** The metadata says by which hashes it goes on the wire. */
+  rename(entry: Entry, hashes: readonly Uint8Array[]): void {
+    this.#unname(entry);
+    entry.wireHashes = hashes;
+    this.#name(entry, hashes);
+  }
+
+  #name(entry: Entry, hashes: readonly Uint8Array[]): void {
+    for (const hash of hashes) {
+      this.#byHash.set(toHex(hash), entry);
+      if (this.options.encryption !== 'off') this.#bySecret.set(toHex(secretHash(hash)), hash);
+    }
+  }
+
+  #unname(entry: Entry): void {
+    for (const hash of entry.wireHashes) {
+      this.#byHash.delete(toHex(hash));
+      if (this.options.encryption !== 'off') this.#bySecret.delete(toHex(secretHash(hash)));
+    }
   }
 
   /** The torrent that goes by this hash on the wire (20 bytes), or null. */
   find(hash: Uint8Array): Entry | null {
     return this.#byHash.get(toHex(hash)) ?? null;
+  }
+
+  /** The last step of a close: nothing is sent after it. */
+  closeUdp(done: () => void): void {
+    this.begin();
+    this.discovery.close(() => {
+      this.udp.close();
+      done();
+    });
   }
 
   /** Takes no connection any more; the torrents are stopped one by one by whoever closes the session. */
@@ -183,6 +259,7 @@ export class SessionCore {
       alarm.ring();
     }
     this.announces.run(now);
+    this.discovery.run(now);
     if (now >= this.#nextDialMs && !this.closed) this.#nextDialMs = this.dialer.run(now, this.active);
     // what waited for a time (a write to grow, a rate to allow it) is due although nothing came in
     while (this.#deadlines.minKey <= now) {
@@ -251,6 +328,24 @@ export class SessionCore {
     return null;
   }
 
+  /** The info-hash that an encrypted connection is about, or null. */
+  findSecret(hash: Uint8Array): Uint8Array | null {
+    return this.#bySecret.get(toHex(hash)) ?? null;
+  }
+
+  /** What we would take of a peer that offers both. */
+  get cryptoMethods(): number {
+    return this.options.encryption === 'require' ? CryptoMethod.Rc4 : CryptoMethod.Plain | CryptoMethod.Rc4;
+  }
+
+  takeArena(bytes: number): Uint8Array {
+    return this.#arenas.pop() ?? new Uint8Array(bytes);
+  }
+
+  giveArena(arena: Uint8Array): void {
+    if (this.#arenas.length < MAX_ARENAS) this.#arenas.push(arena);
+  }
+
   #accept(conn: Conn): void {
     this.begin();
     const link = new Link(this, conn.remote, true, null, -1);
@@ -263,6 +358,9 @@ export class SessionCore {
       return;
     }
     this.addLink(link);
+    const { encryption } = this.options;
+    if (encryption !== 'off' && this.#exchangesLeft-- > 0) link.listenFor(this.cryptoMethods, encryption !== 'require');
+    else if (encryption === 'require') link.close(PeerFault.Evicted, null);
   }
 
   /** Who connects and says nothing makes way for who came later, so that a crowd of them keeps nobody out. */
@@ -275,6 +373,7 @@ export class SessionCore {
 
   #tick(now: number): void {
     this.#nextTickMs = now + TICK_MS;
+    this.#exchangesLeft = MAX_EXCHANGES;
     for (const link of [...this.links]) link.sweep(now);
     for (const entry of [...this.active]) {
       entry.tick(now);
@@ -292,7 +391,7 @@ export class SessionCore {
   #nextAt(): number {
     // one that is closed dials no more, whatever was asked for
     const dialAt = this.closed ? Number.POSITIVE_INFINITY : this.#nextDialMs;
-    let at = Math.min(this.announces.nextAt(), dialAt, this.#deadlines.minKey);
+    let at = Math.min(this.announces.nextAt(), this.discovery.nextAt(), dialAt, this.#deadlines.minKey);
     for (const alarm of this.#alarms) at = Math.min(at, alarm.atMs);
     if (this.links.size > 0 || this.active.size > 0) at = Math.min(at, this.#nextTickMs);
     return at;

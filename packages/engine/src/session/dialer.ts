@@ -61,11 +61,30 @@ export class Dialer {
     // one that came to us is not dialed back, only to be told that it is here twice
     if (isHere(entry, remote)) return entry.finder.book.failed(candidate, now);
     this.#budget--;
+    entry.dialing++;
+    const { encryption } = this.#core.options;
+    this.#connect(entry, candidate, remote, encryption === 'prefer' || encryption === 'require', false);
+  }
+
+  /**
+   * The other side hung up before it said anything: perhaps it wants the stream hidden, or not hidden. Tries the other
+   * way, once. False: that was it, or only one way is allowed.
+   */
+  tryOtherWay(link: Link): boolean {
+    const { encryption } = this.#core.options;
+    const entry = link.entry;
+    if (link.again || link.heard || !link.connected || entry === null || !entry.wantsPeers() || this.#core.closed)
+      return false;
+    if (encryption === 'off' || encryption === 'require') return false;
+    this.#connect(entry, link.candidate, link.remote, !link.hidden, true);
+    return true;
+  }
+
+  #connect(entry: Entry, candidate: number, remote: Endpoint, hidden: boolean, again: boolean): void {
     this.halfOpen++;
-    const link = new Link(this.#core, remote, false, entry, candidate);
+    const link = new Link(this.#core, remote, false, entry, candidate, hidden, again);
     this.#pending.add(link);
     this.#core.addLink(link);
-    entry.dialing++;
     link.carry(this.#core.ports.net.connect(remote, this.#core.bindFor(remote.ip), link));
   }
 }

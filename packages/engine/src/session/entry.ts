@@ -323,6 +323,7 @@ export class Entry implements SwarmSink, DiskSink {
   linkClosed(link: Link, fault: PeerFault): void {
     if (link.candidate < 0) return;
     if (link.peer === null) {
+      if (fault === PeerFault.Closed && this.core.dialer.tryOtherWay(link)) return;
       this.dialing--;
       this.finder.book.failed(link.candidate, this.core.turn.now);
       if (fault === PeerFault.SelfConnection) this.finder.book.addOwn(link.remote.ip, link.remote.port);
@@ -399,16 +400,20 @@ export class Entry implements SwarmSink, DiskSink {
   onPeerReady(peer: Peer, handshake: ExtendedHandshake): void {
     const ip = handshake.yourIp === null ? null : parseIp(handshake.yourIp);
     if (ip !== null) this.core.discovery.vote(ip, peer.link.remote.ip, 'peer');
+    const link = peer.link as Link;
+    if (link.candidate >= 0 || handshake.listenPort <= 0) return;
+    link.candidate = this.finder.book.addIncoming(link.remote.ip, handshake.listenPort, this.core.turn.now);
   }
 
   onPeerPort(peer: Peer, port: number): void {
     this.core.discovery.addNode(peer.link.remote.ip, port);
   }
 
-  onPexPeers(peers4: Uint8Array, _flags4: Uint8Array, peers6: Uint8Array): void {
+  onPexPeers(peers4: Uint8Array, _flags4: Uint8Array, peers6: Uint8Array, _flags6: Uint8Array, from: Peer): void {
     const { book } = this.finder;
-    const added = book.addCompact(peers4, 4, CandidateSource.Pex) + book.addCompact(peers6, 16, CandidateSource.Pex);
-    if (added > 0) this.core.dialSoon();
+    const { teller } = from.pex!;
+    const added = book.addCompact(peers4, 4, CandidateSource.Pex, teller);
+    if (added + book.addCompact(peers6, 16, CandidateSource.Pex, teller) > 0) this.core.dialSoon();
   }
 
   onBan(ip: string): void {
@@ -535,7 +540,10 @@ export class Entry implements SwarmSink, DiskSink {
       readCache,
       partFileName: `.${this.key}.parts`,
     });
-    if (meta.private) this.core.discovery.shun(this);
+    if (meta.private) {
+      this.core.discovery.shun(this);
+      this.finder.becamePrivate();
+    }
     this.core.rename(this, wireHashesOf(meta.infoHash, meta.infoHashV2));
     this.#go('checking');
     this.options.sink.onMetadata(this, meta);

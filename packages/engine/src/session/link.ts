@@ -1,17 +1,23 @@
 /**
- * One connection from its first byte: joins a conn (bytes), a conversation (messages) and, after the handshake, a peer.
+ * One connection from its first byte: joins a conn (bytes), a cipher where one was agreed, a conversation (messages) and,
+ * after the handshake, a peer.
  *
- *     dialing/accepted -> greeting (handshakes cross) -> attached (the swarm's peer is the conversation's sink) -> closed
+ *     dialing/accepted -> obfuscating (MSE, if at all) -> greeting (handshakes cross)
+ *                      -> attached (the swarm's peer is the conversation's sink) -> closed
  *
- * Invariant: at most one batch of the conversation is out on the conn; its slots return when the conn says so.
+ * Invariant: at most one batch is out on the conn. Plain, it is the conversation's own, and its slots return when the conn
+ * says so; with a cipher it is a copy, and they return at once.
  * Limits: 10 s from connected to the end of the handshake (libtorrent; DEMANDS W3), looked at once a second.
  */
 
-import { equal } from '../base/bytes.ts';
+import { concat, equal } from '../base/bytes.ts';
 import { type IoFault, PeerFault } from '../base/errors.ts';
 import type { Conn, ConnSink, Endpoint } from '../base/ports.ts';
 import type { Peer, PeerLink } from '../swarm/peer.ts';
 import { Conversation } from '../wire/conversation.ts';
+import { type Encryption, MseHandshake, type MseSink } from '../wire/mse.ts';
+import type { OutBatch } from '../wire/out-buffer.ts';
+import type { Rc4 } from '../wire/rc4.ts';
 import { SilentSink } from '../wire/silent-sink.ts';
 import type { SessionCore } from './core.ts';
 import type { Entry } from './entry.ts';
@@ -24,15 +30,26 @@ const STALLED_SHORT_MS = 20_000;
 const SHORT_SHARE = 1 / 4;
 /** Bytes of one gathered write: what a socket's buffers take at once on a fast link. */
 const BATCH_BYTES = 1 << 19;
+/** The same of a stream that is enciphered, which is copied. */
+const CIPHER_BATCH_BYTES = 1 << 17;
+/** A batch goes beyond its limit by less than a block when that stands first. */
+const CIPHER_ARENA_BYTES: number = CIPHER_BATCH_BYTES + (1 << 15);
 
-export class Link extends SilentSink implements ConnSink, PeerLink {
+export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   readonly conversation: Conversation;
   readonly remote: Endpoint;
   readonly incoming: boolean;
   /** The torrent: known from the start when we dial, after its handshake when it does. */
   entry: Entry | null;
-  /** Where the peer book has its address, -1 for one that came by itself. */
-  readonly candidate: number;
+  /** Where the peer book has its address; -1 for one that came by itself, until it says where it listens. */
+  candidate: number;
+  encryption: Encryption = 'none';
+  /** Something came from the other side. */
+  heard = false;
+  /** Outgoing: begins with MSE. */
+  readonly hidden: boolean;
+  /** The second try at a candidate, the other way round. */
+  readonly again: boolean;
   peer: Peer | null = null;
   openedAtMs: number;
   connected: boolean;
@@ -43,9 +60,28 @@ export class Link extends SilentSink implements ConnSink, PeerLink {
   #conn: Conn | null = null;
   #sending = false;
   #sendingSinceMs = 0;
+  #mse: MseHandshake | null = null;
+  /** What MSE has to send. */
+  #mseOut: Uint8Array[] = [];
+  #cipherIn: Rc4 | null = null;
+  #cipherOut: Rc4 | null = null;
+  /** Holds the batch that is out, enciphered. */
+  #arena: Uint8Array | null = null;
+  /** What is out is the conversation's. */
+  #batchOut = false;
 
-  constructor(core: SessionCore, remote: Endpoint, incoming: boolean, entry: Entry | null, candidate: number) {
+  constructor(
+    core: SessionCore,
+    remote: Endpoint,
+    incoming: boolean,
+    entry: Entry | null,
+    candidate: number,
+    hidden = false,
+    again = false,
+  ) {
     super();
+    this.hidden = hidden;
+    this.again = again;
     this.#core = core;
     this.remote = remote;
     this.incoming = incoming;
@@ -70,20 +106,32 @@ export class Link extends SilentSink implements ConnSink, PeerLink {
     this.#core.dialer.settled(this);
     const entry = this.entry;
     if (entry === null || this.closed) return;
-    this.conversation.handshake(entry.swarmHash, entry.peerId);
-    this.touch();
+    entry.greet(this, entry.swarmHash);
+    if (this.hidden) this.#hide(entry);
   }
 
   onData(bytes: Uint8Array): void {
     this.#core.begin();
-    if (!this.closed) this.conversation.receive(this.#core.turn.now, bytes);
+    if (this.closed) return;
+    this.heard = true;
+    if (this.#mse !== null) return this.#mse.receive(bytes);
+    this.#cipherIn?.crypt(bytes, 0, bytes, 0, bytes.length);
+    this.conversation.receive(this.#core.turn.now, bytes);
   }
 
   onSent(): void {
     this.#core.begin();
     this.#sending = false;
     if (this.closed) return;
-    this.conversation.sentOut();
+    if (this.#arena !== null) {
+      this.#core.giveArena(this.#arena);
+      this.#arena = null;
+    }
+    if (this.#batchOut) {
+      this.#batchOut = false;
+      this.conversation.sentOut();
+    }
+    if (this.#mseOut.length > 0) this.touch();
     if (this.conversation.queuedBytes > 0) this.touch();
     if (this.peer !== null && this.peer.uploads.count > 0) this.peer.swarm.wake(this.peer);
   }
@@ -92,6 +140,61 @@ export class Link extends SilentSink implements ConnSink, PeerLink {
     this.#core.begin();
     this.#conn = null;
     this.close(PeerFault.Closed, fault);
+  }
+
+  // --------------------------------------------------------------------------------------------------- obfuscating
+
+  /** Of an accepted connection: whether it begins in the plain is seen by its first bytes. */
+  listenFor(methods: number, takesPlain: boolean): void {
+    this.#mse = this.#negotiation(methods, takesPlain, null, null);
+  }
+
+  onMseSend(bytes: Uint8Array): void {
+    this.#mseOut.push(bytes);
+    this.touch();
+  }
+
+  findSecret(hash: Uint8Array): Uint8Array | null {
+    return this.#core.findSecret(hash);
+  }
+
+  onMseDone(incoming: Rc4 | null, outgoing: Rc4 | null, rest: Uint8Array): void {
+    this.#mse = null;
+    this.#cipherIn = incoming;
+    this.#cipherOut = outgoing;
+    this.encryption = incoming === null ? 'handshake' : 'rc4';
+    if (this.closed) return;
+    if (rest.length > 0) this.conversation.receive(this.#core.turn.now, rest);
+    if (this.conversation.queuedBytes > 0) this.touch();
+  }
+
+  onMsePlain(first: Uint8Array): void {
+    this.#mse = null;
+    this.conversation.receive(this.#core.turn.now, first);
+  }
+
+  onMseFault(): void {
+    this.close(PeerFault.BadHandshake, null);
+  }
+
+  /** Our handshake goes along, enciphered. */
+  #hide(entry: Entry): void {
+    const batch = this.conversation.takeOut(BATCH_BYTES, this.#core.turn.now)!;
+    const first = concat(batch.views.slice(0, batch.count));
+    this.conversation.sentOut();
+    this.#mse = this.#negotiation(this.#core.cryptoMethods, false, entry.swarmHash, first);
+    this.#mse.start();
+  }
+
+  #negotiation(
+    methods: number,
+    takesPlain: boolean,
+    secret: Uint8Array | null,
+    first: Uint8Array | null,
+  ): MseHandshake {
+    const { rng, ports } = this.#core;
+    const outgoing = !this.incoming;
+    return new MseHandshake({ outgoing, methods, takesPlain, secret, first, rng, crypto: ports.crypto, sink: this });
   }
 
   // ---------------------------------------------------------------------------------- greeting (sink until attached)
@@ -104,8 +207,7 @@ export class Link extends SilentSink implements ConnSink, PeerLink {
     const entry = this.#core.find(infoHash);
     if (entry === null || !entry.admits(this)) return this.close(PeerFault.BadHandshake, null);
     this.entry = entry;
-    this.conversation.handshake(entry.swarmHash, entry.peerId);
-    this.touch();
+    entry.greet(this, infoHash);
   }
 
   override onPeerId(peerId: Uint8Array): void {
@@ -151,11 +253,37 @@ export class Link extends SilentSink implements ConnSink, PeerLink {
   flush(): void {
     this.touched = false;
     if (this.closed || this.#sending || this.#conn === null || !this.connected) return;
-    const batch = this.conversation.takeOut(BATCH_BYTES, this.#core.turn.now);
+    if (this.#mseOut.length > 0) {
+      const views = this.#mseOut;
+      this.#mseOut = [];
+      return this.#send(views, views.length);
+    }
+    if (this.#mse !== null) return;
+    const cipher = this.#cipherOut;
+    const batch = this.conversation.takeOut(cipher === null ? BATCH_BYTES : CIPHER_BATCH_BYTES, this.#core.turn.now);
     if (batch === null) return;
+    if (cipher !== null) return this.#sendEnciphered(cipher, batch);
+    this.#batchOut = true;
+    this.#send(batch.views, batch.count);
+  }
+
+  #send(views: readonly Uint8Array[], count: number): void {
     this.#sending = true;
     this.#sendingSinceMs = this.#core.turn.now;
-    this.#conn.send(batch.views, batch.count);
+    this.#conn!.send(views, count);
+  }
+
+  #sendEnciphered(cipher: Rc4, batch: OutBatch): void {
+    const arena = this.#core.takeArena(CIPHER_ARENA_BYTES);
+    let at = 0;
+    for (let i = 0; i < batch.count; i++) {
+      const view = batch.views[i]!;
+      cipher.crypt(arena, at, view, 0, view.length);
+      at += view.length;
+    }
+    this.conversation.sentOut();
+    this.#arena = arena;
+    this.#send([arena.subarray(0, at)], 1);
   }
 
   /** Every second: closes what is over its time. */

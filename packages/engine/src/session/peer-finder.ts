@@ -51,13 +51,15 @@ export class PeerFinder implements AnnounceSink {
     const spread = this.announcer.trackerCount > 0 && core.entries.length > CROWD;
     this.announcer.start(core.turn.now, spread ? SPREAD_MS : 0);
     core.announces.schedule(this.#entry);
+    core.discovery.join(this.#entry);
     core.active.add(this.#entry);
     core.dialSoon();
   }
 
-  /** The torrent pauses: trackers hear that it stopped. */
+  /** The torrent pauses or ends: trackers hear that it stopped, nobody else is asked. */
   leave(): void {
     const { core } = this.#entry;
+    core.discovery.leave(this.#entry);
     this.announcer.stop(core.turn.now);
     core.announces.schedule(this.#entry);
   }
@@ -110,9 +112,11 @@ export class PeerFinder implements AnnounceSink {
     this.#entry.core.dialSoon();
   }
 
-  onExternalIp(ip: Uint8Array): void {
+  onExternalIp(ip: Uint8Array, trackerIp: string): void {
+    const { core } = this.#entry;
     // one vote is enough for an order of dialing (BEP 40)
-    this.book.setExternal(formatIp(ip), this.#entry.core.port);
+    this.book.setExternal(formatIp(ip), core.port);
+    core.discovery.vote(ip, trackerIp, 'tracker');
   }
 
   onTrackerSwitched(): void {

@@ -12,6 +12,8 @@ import { type Metainfo, parseTorrent } from '../codec/metainfo.ts';
 import { decodeRecord, type ResumeRecord } from '../disk/resume.ts';
 import { CandidateSource } from '../swarm/peer-book.ts';
 import { type CoreSink, SessionCore } from './core.ts';
+import { DhtClient } from './dht-client.ts';
+import type { CoreDhtOptions } from './discovery.ts';
 import type { EntryOptions } from './entry-options.ts';
 import { EventStream } from './event-stream.ts';
 import { metaKey, readOptions } from './record.ts';
@@ -49,6 +51,8 @@ interface Known {
 export class Session implements AsyncDisposable, CoreSink {
   /** Internal: the synchronous heart. */
   readonly core: SessionCore;
+  /** The DHT: items, peers, scrapes. */
+  readonly dht: DhtClient;
   readonly #machine: Machine;
   readonly #torrents: Torrent[] = [];
   readonly #streams = new Set<EventStream<ShoalEvent>>();
@@ -74,12 +78,17 @@ export class Session implements AsyncDisposable, CoreSink {
         uploadSlots: options.uploadSlots ?? 8,
         downloadLimit: options.downloadLimit ?? 0,
         uploadLimit: options.uploadLimit ?? 0,
+        dht: coreDht(options.dht),
+        pex: options.pex ?? true,
+        lsd: options.lsd ?? true,
+        encryption: options.encryption ?? 'allow',
         announceMode: options.announceMode ?? 'tier',
         log: options.log ?? null,
       },
       machine.ports,
       this,
     );
+    this.dht = new DhtClient(this.core);
     this.#listening = new Promise((resolve, reject) => {
       this.#listened = () => {
         if (this.#listenersDue > 0) return;
@@ -355,12 +364,13 @@ export class Session implements AsyncDisposable, CoreSink {
       record,
       sink: torrent,
     };
-    const peers = [...known.peers, ...(options.peers ?? []).map(endpointOf)];
+    const named = (options.peers ?? []).map(endpointOf);
     const entry = this.core.add(entryOptions);
     torrent.bind(entry);
     this.#torrents.push(torrent);
     entry.begin();
-    for (const { host, port } of peers) entry.finder.addNamedPeer(host, port, CandidateSource.Manual);
+    for (const { host, port } of known.peers) entry.finder.addNamedPeer(host, port, CandidateSource.Magnet);
+    for (const { host, port } of named) entry.finder.addNamedPeer(host, port, CandidateSource.Manual);
     return torrent;
   }
 
@@ -382,6 +392,7 @@ export class Session implements AsyncDisposable, CoreSink {
     this.core.stopListening();
     await Promise.all([...this.#torrents].map((torrent) => this.#stop(torrent)));
     await this.#farewell();
+    await new Promise<void>((resolve) => this.core.closeUdp(resolve));
     for (const stream of [...this.#streams]) stream.end();
     await new Promise<void>((resolve) => this.core.ports.close(resolve));
   }
@@ -433,10 +444,26 @@ function endpointOf(text: string): { host: string; port: number } {
   return endpoint;
 }
 
+function coreDht(options: SessionOptions['dht']): CoreDhtOptions | null {
+  if (options === false) return null;
+  const { bootstrap, port, readOnly, uploadRate } = options === undefined || options === true ? {} : options;
+  for (const node of bootstrap ?? []) endpointOf(node);
+  return {
+    bootstrap: bootstrap ?? null,
+    port: port ?? null,
+    readOnly: readOnly ?? false,
+    uploadRateBps: uploadRate ?? 8000,
+  };
+}
+
 function checkOptions(options: SessionOptions): void {
   const { port } = options;
   if (port !== undefined && port !== null && !(Number.isInteger(port) && port >= 0 && port <= 65535)) {
     throw new ShoalError('bad-option', `port ${port} is not between 0 and 65535`);
+  }
+  const { encryption } = options;
+  if (encryption !== undefined && !['off', 'allow', 'prefer', 'require'].includes(encryption)) {
+    throw new ShoalError('bad-option', `encryption is off, allow, prefer or require, not ${encryption}`);
   }
   for (const name of ['downloadLimit', 'uploadLimit', 'memory', 'maxConnections', 'uploadSlots'] as const) {
     const value = options[name];

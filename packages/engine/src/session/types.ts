@@ -27,6 +27,19 @@ export interface SessionOptions {
   /** Threads that hash. Default: one per core, at most 8. */
   readonly hashThreads?: number;
   /**
+   * The DHT (BEP 5): true (default), false, or how. A session bound to loopback addresses alone asks no public router.
+   */
+  readonly dht?: boolean | DhtOptions;
+  /** Peers tell each other of peers (BEP 11). Default true. */
+  readonly pex?: boolean;
+  /** Peers in the local network are found by multicast (BEP 14). Default true. */
+  readonly lsd?: boolean;
+  /**
+   * Message Stream Encryption: 'off'; 'allow' (default): taken, and tried where the plain way fails; 'prefer': tried first;
+   * 'require': nothing else, and RC4 for the whole stream.
+   */
+  readonly encryption?: EncryptionPolicy;
+  /**
    * Which trackers of a torrent are asked: 'tier' (default): one, the first that answers (BEP 12); 'all-tiers': the first
    * that answers of each tier; 'all': every one. A private torrent always keeps to one.
    */
@@ -37,6 +50,19 @@ export interface SessionOptions {
   readonly uploadSlots?: number;
   /** Sees what the session does, one line each. Default: none. */
   readonly log?: (line: string) => void;
+}
+
+export type EncryptionPolicy = 'off' | 'allow' | 'prefer' | 'require';
+
+export interface DhtOptions {
+  /** "host:port" of nodes to begin with, instead of the public routers. */
+  readonly bootstrap?: readonly string[];
+  /** UDP port of its own. Default: the session's port. */
+  readonly port?: number;
+  /** Asks, but answers and stores nothing (BEP 43). Default false. */
+  readonly readOnly?: boolean;
+  /** Bytes per second that answers to strangers may take. Default 8,000. */
+  readonly uploadRate?: number;
 }
 
 /** A .torrent file's path or http(s) URL, a magnet link, or the bytes of a .torrent file. */
@@ -86,6 +112,8 @@ export interface TorrentStats {
   readonly seeds: number;
   /** Addresses known and not connected. */
   readonly candidates: number;
+  /** Peers known, connected or not, by who told of them; one may count under several. */
+  readonly sources: PeerSources;
   readonly piecesDone: number;
   readonly pieceCount: number;
   /** Blocks written before their piece was verified, for want of memory. */
@@ -97,10 +125,22 @@ export interface TorrentStats {
   readonly error: IoFault | null;
 }
 
+export interface PeerSources {
+  readonly tracker: number;
+  readonly dht: number;
+  readonly pex: number;
+  readonly lsd: number;
+  /** Named by the magnet link or by hand. */
+  readonly magnet: number;
+  readonly incoming: number;
+}
+
 export interface PeerStats {
   readonly address: Endpoint;
   readonly client: string;
   readonly incoming: boolean;
+  /** How the stream is hidden: not at all, only its beginning, or all of it. */
+  readonly encryption: 'none' | 'handshake' | 'rc4';
   /** Share of the torrent it has, 0..1. */
   readonly progress: number;
   readonly downRate: number;
@@ -136,3 +176,58 @@ export type ShoalEvent =
   | { readonly type: 'error'; readonly infoHash: string; readonly error: IoFault }
   | { readonly type: 'warning'; readonly infoHash: string; readonly message: string }
   | { readonly type: 'listening'; readonly address: Endpoint };
+
+/** A node of the DHT as we know it. */
+export interface DhtNode {
+  /** 40 hex digits. */
+  readonly id: string;
+  readonly address: Endpoint;
+}
+
+export interface DhtStats {
+  /** Nodes in the tables of either family. */
+  readonly nodes4: number;
+  readonly nodes6: number;
+  readonly lookups: number;
+  readonly queriesIn: number;
+  readonly queriesOut: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  /** What others have stored here. */
+  readonly hashesStored: number;
+  readonly peersStored: number;
+  readonly itemsStored: number;
+}
+
+/** What BEP 44 items are made of; text comes as bytes. */
+export type DhtValue =
+  | number
+  | bigint
+  | string
+  | Uint8Array
+  | readonly DhtValue[]
+  | { readonly [key: string]: DhtValue };
+
+/** An item of the DHT (BEP 44), verified. */
+export interface DhtItemInfo {
+  /** 40 hex digits. */
+  readonly target: string;
+  /** Decoded; strings are bytes. */
+  readonly value: DhtValue;
+  /** The value as it was put, bencoded. */
+  readonly bytes: Uint8Array;
+  /** Of a mutable item, 64 hex digits; null: immutable. */
+  readonly publicKey: string | null;
+  readonly salt: Uint8Array;
+  readonly seq: number | null;
+  /** 128 hex digits, or null. */
+  readonly signature: string | null;
+}
+
+export interface DhtScrape {
+  /** Estimates (BEP 33). */
+  readonly seeds: number;
+  readonly peers: number;
+  /** Nodes that gave one. */
+  readonly nodes: number;
+}

@@ -12,6 +12,7 @@ import { Meter } from '../base/meter.ts';
 import type { Endpoint } from '../base/ports.ts';
 import type { Conversation } from '../wire/conversation.ts';
 import type { ConversationSink, ExtendedHandshake } from '../wire/conversation-sink.ts';
+import type { Encryption } from '../wire/mse.ts';
 import type { PexMessage } from '../wire/pex.ts';
 import type { ChokeRecord } from './choker.ts';
 import type { Partial } from './partials.ts';
@@ -27,6 +28,7 @@ export interface PeerLink {
   readonly incoming: boolean;
   /** It runs over uTP. */
   readonly utp?: boolean;
+  readonly encryption?: Encryption;
   /** Something is to be sent: flush at the end of this turn. */
   touch(): void;
   /** Stops and resumes reading, for a peer that asks faster than it takes. */

@@ -26,6 +26,9 @@ import { Rc4 } from './rc4.ts';
 export const CryptoMethod = { Plain: 1, Rc4: 2 } as const;
 export type CryptoMethod = (typeof CryptoMethod)[keyof typeof CryptoMethod];
 
+/** How a stream is hidden in the end: not at all, only its beginning, or all of it. */
+export type Encryption = 'none' | 'handshake' | 'rc4';
+
 export interface MseSink {
   /** Bytes for the other side; the sink keeps them. */
   onMseSend(bytes: Uint8Array): void;

@@ -1,0 +1,353 @@
+/** The DHT as a program sees it: promises and iterators around the synchronous machine. */
+
+import { fromHex, toHex, utf8Encode } from '../base/bytes.ts';
+import { ShoalError } from '../base/errors.ts';
+import { formatIp, parseEndpoint } from '../base/ip.ts';
+import type { Endpoint } from '../base/ports.ts';
+import { BDict, type BValue, decode } from '../codec/bencode.ts';
+import { type BInput, encode } from '../codec/bencode-write.ts';
+import type { Dht } from '../discovery/dht.ts';
+import { type DhtItem, makeImmutable, makeMutable, mutableTarget } from '../discovery/dht-items.ts';
+import type { SessionCore } from './core.ts';
+import { EventStream } from './event-stream.ts';
+import type { DhtItemInfo, DhtNode, DhtScrape, DhtStats, DhtValue } from './types.ts';
+
+/** An operation may be given up. */
+export interface DhtCallOptions {
+  readonly signal?: AbortSignal;
+}
+
+export interface DhtMutableOptions extends DhtCallOptions {
+  /** Tells items of one key apart; at most 64 bytes. */
+  readonly salt?: string | Uint8Array;
+}
+
+export interface DhtPutMutableOptions extends DhtMutableOptions {
+  /** The secret, 32 bytes (RFC 8032's seed). */
+  readonly seed: Uint8Array;
+  /** Default: one more than the newest that is found. */
+  readonly seq?: number;
+  /** Puts only where the newest is of this number (BEP 44). */
+  readonly cas?: number;
+}
+
+export interface DhtPutResult {
+  /** 40 hex digits. */
+  readonly target: string;
+  /** Nodes that took it. */
+  readonly stored: number;
+}
+
+export interface DhtSamples {
+  readonly infoHashes: readonly string[];
+  /** How many the node has in all. */
+  readonly total: number;
+  /** Seconds before it shows others. */
+  readonly intervalS: number;
+  readonly node: Endpoint;
+}
+
+/** How long an operation waits for the first node to answer at all. */
+const READY_MS = 15_000;
+const MAX_SALT = 64;
+const MAX_VALUE = 1000;
+
+export class DhtClient {
+  readonly #core: SessionCore;
+
+  constructor(core: SessionCore) {
+    this.#core = core;
+  }
+
+  /** False: the session was told to do without. */
+  get enabled(): boolean {
+    return this.#core.discovery.dht !== null;
+  }
+
+  /** Resolves once a node has answered; false when none did within 15 s. Rejects with ShoalError 'aborted'. */
+  ready(options: DhtCallOptions = {}): Promise<boolean> {
+    const dht = this.#dht();
+    const { signal } = options;
+    return new Promise((resolve, reject) => {
+      const end = (finish: () => void) => {
+        stop();
+        late();
+        signal?.removeEventListener('abort', onAbort);
+        finish();
+      };
+      const onAbort = () => end(() => reject(aborted()));
+      if (dht.stats.nodes4 + dht.stats.nodes6 > 0) return resolve(true);
+      if (signal?.aborted) return reject(aborted());
+      const stop = this.#core.discovery.onReady(() => end(() => resolve(true)));
+      const late = this.#core.alarm(READY_MS, () => end(() => resolve(false)));
+      signal?.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+
+  /** Tries a node, "host:port". */
+  addNode(address: string): void {
+    const endpoint = parseEndpoint(address);
+    if (endpoint === null) throw new ShoalError('bad-option', `"${address}" is not host:port`);
+    this.#dht();
+    this.#core.discovery.addNamedNode(endpoint.host, endpoint.port);
+  }
+
+  /** An immutable item by its target (40 hex digits or 20 bytes), or null when nobody has it. */
+  get(target: string | Uint8Array, options: DhtCallOptions = {}): Promise<DhtItemInfo | null> {
+    return this.#get(bytesOf(target, 20, 'a target'), null, options);
+  }
+
+  /** The newest item of a public key (64 hex digits or 32 bytes) and salt, or null. */
+  async getMutable(publicKey: string | Uint8Array, options: DhtMutableOptions = {}): Promise<DhtItemInfo | null> {
+    const key = { publicKey: bytesOf(publicKey, 32, 'a public key'), salt: saltOf(options.salt) };
+    return this.#get(mutableTarget(key.publicKey, key.salt), key, options);
+  }
+
+  /** Stores a value for everybody to get by its hash. At most 1,000 bytes, bencoded. */
+  async put(value: DhtValue, options: DhtCallOptions = {}): Promise<DhtPutResult> {
+    const item = makeImmutable(valueBytes(value));
+    return { target: toHex(item.target), stored: await this.#put(item, -1, options) };
+  }
+
+  /** Stores or replaces the value of a key. */
+  async putMutable(
+    value: DhtValue,
+    options: DhtPutMutableOptions,
+  ): Promise<DhtPutResult & { readonly publicKey: string; readonly seq: number }> {
+    const bytes = valueBytes(value);
+    const seed = bytesOf(options.seed, 32, 'a seed');
+    const salt = saltOf(options.salt);
+    const { crypto } = this.#core.ports;
+    const publicKey = crypto.ed25519PublicKey(seed);
+    let { seq } = options;
+    if (seq === undefined) seq = ((await this.getMutable(publicKey, { ...options, salt }))?.seq ?? 0) + 1;
+    if (!Number.isSafeInteger(seq) || seq < 0)
+      throw new ShoalError('bad-option', `seq is a number from 0 on, not ${seq}`);
+    const item = makeMutable(crypto, seed, salt, seq, bytes);
+    const stored = await this.#put(item, options.cas ?? -1, options);
+    return { target: toHex(item.target), stored, publicKey: toHex(publicKey), seq };
+  }
+
+  /** Peers of a torrent (40 hex digits or 20 bytes) as they are found, each once. */
+  lookup(infoHash: string | Uint8Array, options: DhtCallOptions = {}): AsyncIterable<Endpoint> {
+    const hash = bytesOf(infoHash, 20, 'an info-hash');
+    const seen = new Set<string>();
+    return this.#stream<Endpoint>(options, (push, end) => {
+      const take = (peers: Uint8Array, width: number) => {
+        for (let at = 0; at + width + 2 <= peers.length; at += width + 2) {
+          const ip = formatIp(peers.subarray(at, at + width));
+          const port = (peers[at + width]! << 8) | peers[at + width + 1]!;
+          if (seen.has(`${ip} ${port}`)) continue;
+          seen.add(`${ip} ${port}`);
+          push({ ip, port });
+        }
+      };
+      const sink = {
+        onDhtPeers: (peers4: Uint8Array, peers6: Uint8Array) => {
+          take(peers4, 4);
+          take(peers6, 16);
+        },
+        onDhtPeersDone: end,
+      };
+      return this.#dht().getPeers(this.#core.turn.now, hash, sink, null);
+    });
+  }
+
+  /** How large a swarm is, by estimate (BEP 33). */
+  async scrape(infoHash: string | Uint8Array, options: DhtCallOptions = {}): Promise<DhtScrape> {
+    const hash = bytesOf(infoHash, 20, 'an info-hash');
+    return this.#call<DhtScrape>(options, (resolve) =>
+      this.#dht().scrape(this.#core.turn.now, hash, { onDhtScrape: resolve }),
+    );
+  }
+
+  /** What nodes near a target (default: a random one) know of (BEP 51). */
+  sample(target?: string | Uint8Array, options: DhtCallOptions = {}): AsyncIterable<DhtSamples> {
+    const near = target === undefined ? this.#randomTarget() : bytesOf(target, 20, 'a target');
+    return this.#stream<DhtSamples>(options, (push, end) => {
+      const sink = {
+        onDhtSamples: (hashes: Uint8Array, total: number, intervalS: number, ip: string, port: number) => {
+          const infoHashes: string[] = [];
+          for (let at = 0; at + 20 <= hashes.length; at += 20) infoHashes.push(toHex(hashes.subarray(at, at + 20)));
+          push({ infoHashes, total, intervalS, node: { ip, port } });
+        },
+        onDhtSampleDone: end,
+      };
+      return this.#dht().sample(this.#core.turn.now, near, sink);
+    });
+  }
+
+  /** The nodes in our tables. */
+  nodes(): DhtNode[] {
+    const { dht } = this.#core.discovery;
+    if (dht === null) return [];
+    return [...dht.nodes(4), ...dht.nodes(6)].map(({ id, ip, port }) => ({ id: toHex(id), address: { ip, port } }));
+  }
+
+  stats(): DhtStats {
+    const { dht } = this.#core.discovery;
+    return dht === null ? NO_STATS : statsOf(dht);
+  }
+
+  // --------------------------------------------------------------------------------------------------------- private
+
+  #dht(): Dht {
+    const { dht } = this.#core.discovery;
+    if (dht === null) throw new ShoalError('bad-option', 'this session is without the DHT');
+    if (this.#core.closed) throw new ShoalError('closed', 'the session is closed');
+    this.#core.begin();
+    return dht;
+  }
+
+  async #get(
+    target: Uint8Array,
+    key: { publicKey: Uint8Array; salt: Uint8Array } | null,
+    options: DhtCallOptions,
+  ): Promise<DhtItemInfo | null> {
+    const best = await this.#call<DhtItem | null>(options, (resolve) =>
+      this.#dht().getItem(this.#core.turn.now, target, key, { onDhtItem: () => {}, onDhtItemDone: resolve }),
+    );
+    return best === null ? null : itemInfo(best);
+  }
+
+  async #put(item: DhtItem, cas: number, options: DhtCallOptions): Promise<number> {
+    const { stored, errors } = await this.#call<{ stored: number; errors: readonly (readonly [number, string])[] }>(
+      options,
+      (resolve) => this.#dht().putItem(this.#core.turn.now, item, cas, { onDhtPut: resolve }),
+    );
+    const [refusal] = errors;
+    if (stored === 0 && refusal !== undefined) {
+      throw new ShoalError('network', `the nodes refused the item: ${refusal[1]} (${refusal[0]})`);
+    }
+    return stored;
+  }
+
+  /** Begins once the DHT is there; what it began is cancelled with the signal. */
+  async #call<T>(options: DhtCallOptions, begin: (resolve: (value: T) => void) => number): Promise<T> {
+    const { signal } = options;
+    if (!(await this.ready(options))) throw new ShoalError('network', 'no node of the DHT answers');
+    return new Promise((resolve, reject) => {
+      const onAbort = () => {
+        this.#core.begin();
+        this.#core.discovery.dht?.cancel(id);
+        reject(aborted());
+      };
+      const id = begin((value) => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve(value);
+      });
+      signal?.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+
+  async *#stream<T>(
+    options: DhtCallOptions,
+    begin: (push: (value: T) => void, end: () => void) => number,
+  ): AsyncGenerator<T> {
+    const { signal } = options;
+    if (!(await this.ready(options))) throw new ShoalError('network', 'no node of the DHT answers');
+    let id = -1;
+    const stream = new EventStream<T>(() => {
+      this.#core.begin();
+      this.#core.discovery.dht?.cancel(id);
+    }, signal);
+    id = begin(
+      (value) => stream.push(value),
+      () => stream.end(),
+    );
+    yield* stream;
+  }
+
+  #randomTarget(): Uint8Array {
+    const target = new Uint8Array(20);
+    this.#core.rng.fill(target);
+    return target;
+  }
+}
+
+const NO_STATS: DhtStats = {
+  nodes4: 0,
+  nodes6: 0,
+  lookups: 0,
+  queriesIn: 0,
+  queriesOut: 0,
+  bytesIn: 0,
+  bytesOut: 0,
+  hashesStored: 0,
+  peersStored: 0,
+  itemsStored: 0,
+};
+
+function statsOf({ stats }: Dht): DhtStats {
+  const { nodes4, nodes6, lookups, queriesIn, queriesOut, bytesIn, bytesOut } = stats;
+  const { hashesStored, peersStored, itemsStored } = stats;
+  return {
+    nodes4,
+    nodes6,
+    lookups,
+    queriesIn,
+    queriesOut,
+    bytesIn,
+    bytesOut,
+    hashesStored,
+    peersStored,
+    itemsStored,
+  };
+}
+
+function itemInfo(item: DhtItem): DhtItemInfo {
+  const mutable = item.publicKey !== null;
+  return {
+    target: toHex(item.target),
+    value: plain(decode(item.value)),
+    bytes: item.value,
+    publicKey: mutable ? toHex(item.publicKey!) : null,
+    salt: item.salt,
+    seq: mutable ? item.seq : null,
+    signature: item.signature === null ? null : toHex(item.signature),
+  };
+}
+
+/** Dictionaries become objects without a prototype, so that no key of a stranger means anything. */
+function plain(value: BValue): DhtValue {
+  if (Array.isArray(value)) return value.map(plain);
+  if (!(value instanceof BDict)) return value as DhtValue;
+  const object: Record<string, DhtValue> = Object.create(null);
+  const decoder = new TextDecoder();
+  for (const [key, member] of value.entries()) object[decoder.decode(key)] = plain(member);
+  return object;
+}
+
+function valueBytes(value: DhtValue): Uint8Array {
+  let bytes: Uint8Array;
+  try {
+    bytes = encode(value as BInput);
+  } catch (error) {
+    throw new ShoalError(
+      'bad-option',
+      `the value cannot be bencoded: ${error instanceof Error ? error.message : error}`,
+    );
+  }
+  if (bytes.length > MAX_VALUE) {
+    throw new ShoalError('bad-option', `the value is ${bytes.length} bytes long when bencoded, more than ${MAX_VALUE}`);
+  }
+  return bytes;
+}
+
+function saltOf(salt: string | Uint8Array | undefined): Uint8Array {
+  const bytes = typeof salt === 'string' ? utf8Encode(salt) : (salt ?? new Uint8Array(0));
+  if (bytes.length > MAX_SALT) throw new ShoalError('bad-option', `a salt is at most ${MAX_SALT} bytes long`);
+  return bytes;
+}
+
+function bytesOf(value: string | Uint8Array, length: number, what: string): Uint8Array {
+  const bytes = typeof value === 'string' ? fromHex(value) : value;
+  if (bytes === null || bytes.length !== length) {
+    throw new ShoalError('bad-option', `${what} is ${2 * length} hex digits`);
+  }
+  return bytes;
+}
+
+function aborted(): ShoalError {
+  return new ShoalError('aborted', 'aborted');
+}

@@ -1,0 +1,340 @@
+/**
+ * Finds peers without trackers for all torrents of a session: owns the DHT, local discovery and what is known of our own
+ * address, and decides which torrent asks them when.
+ *
+ * This is the one place that keeps private torrents out (BEP 27): whoever is not `allows`-ed is never joined, and one that
+ * turns out private when its metadata comes is shunned: it leaves, and forgets whom it knew from there.
+ *
+ * Limits: MAX_LOOKUPS torrents ask the DHT at once, the others wait their turn; each asks again every 15 minutes, sooner
+ * while it has no peers.
+ */
+
+import { PeerFault } from '../base/errors.ts';
+import { Heap } from '../base/heap.ts';
+import { formatIp, isLoopback, parseEndpoint, parseIp } from '../base/ip.ts';
+import { Dht, type DhtPeersResult, type DhtPeersSink } from '../discovery/dht.ts';
+import { ExternalIp, type VoterKind } from '../discovery/external-ip.ts';
+import { CandidateSource } from '../swarm/peer-book.ts';
+import type { SessionCore } from './core.ts';
+import type { Entry } from './entry.ts';
+import { LsdSockets } from './lsd-sockets.ts';
+
+/** Where nodes that know nobody begin; kept by the makers of the large clients. */
+export const PUBLIC_ROUTERS: readonly string[] = [
+  'router.bittorrent.com:6881',
+  'dht.transmissionbt.com:6881',
+  'dht.libtorrent.org:25401',
+  'router.utorrent.com:6881',
+];
+const VERSION = new Uint8Array([0x53, 0x48, 0, 1]);
+const STATE_KEY = 'dht';
+const SAVE_MS = 600_000;
+const MAX_LOOKUPS = 8;
+/** How often a torrent says that it is there (libtorrent's figure; nodes forget after 30 minutes). */
+const ANNOUNCE_MS = 900_000;
+/** One without peers asks again after 5, 10, 20 .. s, at most every 5 minutes. */
+const RETRY_MS = 5_000;
+const RETRY_CAP_MS = 300_000;
+/** Routers are asked again after 5, 10, 20 .. s while nobody answers. */
+const ROUTER_MS = 5_000;
+const SOURCES = CandidateSource.Dht | CandidateSource.Pex | CandidateSource.Lsd | CandidateSource.Magnet;
+
+/** How a session takes part in the DHT. */
+export interface CoreDhtOptions {
+  /** "host:port" each; null: the public routers. */
+  readonly bootstrap: readonly string[] | null;
+  /** UDP port of its own, or null. */
+  readonly port: number | null;
+  readonly readOnly: boolean;
+  /** Bytes per second of answers. */
+  readonly uploadRateBps: number;
+}
+
+export class Discovery {
+  readonly dht: Dht | null;
+  readonly lsd: LsdSockets | null;
+  readonly external: ExternalIp;
+  readonly #core: SessionCore;
+  readonly #members = new Map<number, Member>();
+  readonly #due = new Heap();
+  readonly #readyListeners = new Set<() => void>();
+  #lookupCount = 0;
+  #routersAtMs = Infinity;
+  #routerTries = 0;
+  #saveAtMs = Infinity;
+  #restored = false;
+  #keeps = true;
+
+  constructor(core: SessionCore) {
+    this.#core = core;
+    const { dht, lsd } = core.options;
+    this.external = new ExternalIp();
+    this.dht =
+      dht === null
+        ? null
+        : new Dht({
+            rng: core.rng,
+            random: core.ports.random,
+            crypto: core.ports.crypto,
+            external: this.external,
+            readOnly: dht.readOnly,
+            version: VERSION,
+            uploadRateBps: dht.uploadRateBps,
+            sink: {
+              onDhtSend: (bytes, ip, port) => void core.udp.sendDht(bytes, ip, port),
+              onDhtReady: () => this.#ready(),
+              onDhtExternalIp: (family, ip) => this.#externalChanged(family, ip),
+            },
+          });
+    this.lsd = lsd
+      ? new LsdSockets(core.ports, core.options.bind, core.rng, {
+          onLsdPeer: (infoHash, ip, port) => this.#lsdPeer(infoHash, ip, port),
+          onLsdLog: (line) => core.options.log?.(line),
+        })
+      : null;
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- inputs
+
+  /** A UDP socket is bound: the DHT can ask. */
+  reachable(): void {
+    const { dht } = this;
+    if (dht === null) return;
+    dht.start(this.#core.turn.now, this.#core.udp.families);
+    if (this.#restored) return this.#askRouters(0);
+    this.#restored = true;
+    this.#core.ports.state.load(STATE_KEY, (fault, bytes) => {
+      this.#core.begin();
+      // another process has the folder's record: it keeps it
+      if (fault !== null) this.#keeps = false;
+      else if (bytes !== null) dht.restore(this.#core.turn.now, bytes);
+      this.#saveAtMs = this.#core.turn.now + SAVE_MS;
+      this.#askRouters(0);
+    });
+  }
+
+  /** The session listens: others can be told where. */
+  listening(): void {
+    if (this.lsd === null || this.#core.port === 0) return;
+    this.lsd.port = this.#core.port;
+    this.lsd.start(this.#core.turn.now);
+  }
+
+  run(now: number): void {
+    this.dht?.tick(now);
+    this.lsd?.tick(now);
+    if (now >= this.#routersAtMs) this.#askRouters(this.#routerTries);
+    if (now >= this.#saveAtMs) {
+      this.#saveAtMs = now + SAVE_MS;
+      this.#save(() => {});
+    }
+    while (this.#due.minKey <= now && this.#lookupCount < MAX_LOOKUPS && this.#canAsk) {
+      const member = this.#members.get(this.#due.minId)!;
+      this.#due.remove(member.entry.number);
+      this.#ask(member, now);
+    }
+  }
+
+  nextAt(): number {
+    const due = this.#lookupCount < MAX_LOOKUPS && this.#canAsk ? this.#due.minKey : Infinity;
+    return Math.min(
+      due,
+      this.dht?.nextAt() ?? Infinity,
+      this.lsd?.nextAt() ?? Infinity,
+      this.#routersAtMs,
+      this.#saveAtMs,
+    );
+  }
+
+  /** Somebody says how he sees us. */
+  vote(ip: Uint8Array, from: string, kind: VoterKind): void {
+    if (!this.external.vote(this.#core.turn.now, ip, from, kind)) return;
+    this.#externalChanged(ip.length === 4 ? 4 : 6, formatIp(ip));
+  }
+
+  /** A peer's PORT message, or a node that a torrent names. */
+  addNode(ip: string, port: number): void {
+    this.dht?.addNode(this.#core.turn.now, ip, port);
+  }
+
+  addNamedNode(host: string, port: number): void {
+    this.#resolve(host, (ip) => this.addNode(ip, port));
+  }
+
+  // -------------------------------------------------------------------------------------------------------- commands
+
+  /** Whether a torrent may be spoken of outside its trackers (BEP 27). */
+  allows(entry: Entry): boolean {
+    return entry.meta === null || !entry.meta.private;
+  }
+
+  /** The torrent looks for peers; again and again is fine. */
+  join(entry: Entry): void {
+    if (!this.allows(entry) || this.#members.has(entry.number)) return;
+    this.#members.set(entry.number, new Member(this, entry));
+    if (this.dht !== null) this.#due.set(entry.number, this.#core.turn.now);
+    for (const hash of entry.wireHashes) this.lsd?.add(this.#core.turn.now, hash);
+    for (const { host, port } of entry.meta?.nodes ?? []) this.addNamedNode(host, port);
+  }
+
+  /** It pauses or ends. */
+  leave(entry: Entry): void {
+    const member = this.#members.get(entry.number);
+    if (member === undefined) return;
+    this.#members.delete(entry.number);
+    this.#due.remove(entry.number);
+    member.cancel();
+    for (const hash of entry.wireHashes) this.lsd?.remove(hash);
+  }
+
+  /** Asks again now: a user wishes it. */
+  again(entry: Entry): void {
+    const member = this.#members.get(entry.number);
+    if (member === undefined || member.waiting > 0 || this.dht === null) return;
+    this.#due.set(entry.number, this.#core.turn.now);
+  }
+
+  /** The metadata came and says that it is private: it leaves, and forgets everybody it should not know. */
+  shun(entry: Entry): void {
+    this.leave(entry);
+    entry.swarm.setPex(false);
+    const { book } = entry.finder;
+    book.dropSources(SOURCES);
+    for (const link of [...this.#core.links]) {
+      if (link.entry !== entry || link.candidate < 0 || book.sources(link.candidate) !== 0) continue;
+      link.close(PeerFault.Evicted, null);
+    }
+  }
+
+  /** Calls back when the first node has answered. Returns how to take that back. */
+  onReady(listener: () => void): () => void {
+    this.#readyListeners.add(listener);
+    return () => this.#readyListeners.delete(listener);
+  }
+
+  /** Saves what is worth keeping, and ends. */
+  close(done: () => void): void {
+    this.lsd?.stop();
+    if (this.dht === null || !this.#restored) return done();
+    this.#save(done);
+    this.dht.stop();
+  }
+
+  // --------------------------------------------------------------------------------------------------------- private
+
+  get #canAsk(): boolean {
+    return this.dht !== null && this.dht.stats.nodes4 + this.dht.stats.nodes6 > 0;
+  }
+
+  #ask(member: Member, now: number): void {
+    const { entry } = member;
+    const port = this.#core.port;
+    const announce = port === 0 ? null : { port, seed: entry.state === 'seeding' };
+    for (const hash of entry.wireHashes) {
+      this.#lookupCount++;
+      member.waiting++;
+      member.lookups.push(this.dht!.getPeers(now, hash, member, announce));
+    }
+  }
+
+  /** Of a member: one of its lookups has ended, or was given up. */
+  asked(member: Member, result: DhtPeersResult | null): void {
+    this.#lookupCount--;
+    const { entry } = member;
+    if (result === null || this.#members.get(entry.number) !== member) return;
+    if (result.announced > 0) member.announced = true;
+    if (member.waiting > 0) return;
+    member.lookups.length = 0;
+    const lonely = entry.swarm.peers.length === 0 && entry.state !== 'seeding';
+    let waitMs = ANNOUNCE_MS * (0.9 + 0.1 * this.#core.rng.float());
+    if (lonely || !member.announced) waitMs = Math.min(RETRY_CAP_MS, RETRY_MS * 2 ** member.tries++);
+    else member.tries = 0;
+    member.announced = false;
+    this.#due.set(entry.number, this.#core.turn.now + waitMs);
+  }
+
+  #askRouters(tries: number): void {
+    const dht = this.dht!;
+    this.#routersAtMs = Infinity;
+    if (dht.stats.nodes4 + dht.stats.nodes6 > 0 && tries > 0) return;
+    this.#routerTries = tries + 1;
+    this.#routersAtMs = this.#core.turn.now + Math.min(RETRY_CAP_MS, ROUTER_MS * 2 ** tries);
+    const { bind, dht: options } = this.#core.options;
+    const named = options?.bootstrap ?? (bind.every(isLoopback) ? [] : PUBLIC_ROUTERS);
+    for (const text of named) {
+      const endpoint = parseEndpoint(text);
+      if (endpoint === null) continue;
+      this.#resolve(endpoint.host, (ip) => dht.addRouter(this.#core.turn.now, ip, endpoint.port));
+    }
+  }
+
+  #resolve(host: string, use: (ip: string) => void): void {
+    this.#core.ports.net.resolve(host, (fault, ips) => {
+      if (this.#core.closed) return;
+      this.#core.begin();
+      if (fault !== null) this.#core.options.log?.(`dht: ${fault.message}`);
+      for (const ip of ips) use(ip);
+    });
+  }
+
+  #ready(): void {
+    this.#core.options.log?.('dht: ready');
+    for (const listener of [...this.#readyListeners]) listener();
+  }
+
+  #externalChanged(family: 4 | 6, ip: string): void {
+    const { now } = this.#core.turn;
+    this.dht?.externalChanged(now, family, ip);
+    for (const entry of this.#core.entries) entry.finder.book.setExternal(ip, this.#core.port);
+  }
+
+  #lsdPeer(infoHash: Uint8Array, ip: string, port: number): void {
+    this.#core.begin();
+    const entry = this.#core.find(infoHash);
+    if (entry === null || !this.#members.has(entry.number)) return;
+    // a mapped or link-local sender cannot be dialed
+    if (parseIp(ip) !== null) entry.finder.addPeer(ip, port, CandidateSource.Lsd);
+  }
+
+  #save(done: () => void): void {
+    if (!this.#keeps) return done();
+    this.#core.ports.state.save(STATE_KEY, this.dht!.save(), (fault) => {
+      this.#core.begin();
+      if (fault !== null) this.#core.options.log?.(`dht: ${fault.message}`);
+      done();
+    });
+  }
+}
+
+/** A torrent that takes part; hears what its lookups find. */
+class Member implements DhtPeersSink {
+  readonly entry: Entry;
+  readonly lookups: number[] = [];
+  /** Lookups under way. */
+  waiting = 0;
+  tries = 0;
+  announced = false;
+  readonly #discovery: Discovery;
+
+  constructor(discovery: Discovery, entry: Entry) {
+    this.#discovery = discovery;
+    this.entry = entry;
+  }
+
+  cancel(): void {
+    for (const id of this.lookups) this.#discovery.dht!.cancel(id);
+    for (; this.waiting > 0; this.waiting--) this.#discovery.asked(this, null);
+  }
+
+  onDhtPeers(peers4: Uint8Array, peers6: Uint8Array): void {
+    const { entry } = this;
+    entry.finder.book.addCompact(peers4, 4, CandidateSource.Dht);
+    entry.finder.book.addCompact(peers6, 16, CandidateSource.Dht);
+    entry.core.dialSoon();
+  }
+
+  onDhtPeersDone(result: DhtPeersResult): void {
+    this.waiting--;
+    this.#discovery.asked(this, result);
+  }
+}
