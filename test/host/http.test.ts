@@ -144,6 +144,47 @@ test('follows as many redirects as allowed, to http and https alone', async () =
   }
 });
 
+test('keeps to one family, and says when a server has none of it', async () => {
+  const seen: string[] = [];
+  const base = await serve((request, response) => {
+    seen.push(request.socket.remoteFamily ?? '');
+    response.end('x');
+  });
+  const port = new URL(base).port;
+  const named = `http://both.localhost:${port}/`;
+  expect((await get(named, { family: 4 })).response?.remoteIp).toBe('127.0.0.1');
+  expect((await get(named, { family: 6 })).fault?.code).toMatch(/ECONNREFUSED|EADDRNOTAVAIL|ENETUNREACH/);
+  expect((await get(base, { family: 6 })).fault).toMatchObject({
+    code: 'ENOFAMILY',
+    message: `http://127.0.0.1:${port} has no IPv6 address`,
+  });
+  expect(seen).toEqual(['IPv4']);
+});
+
+test('giving up says whether the server may have heard', async () => {
+  const arrived: (() => void)[] = [];
+  const base = await serve(() => {
+    for (const wake of arrived.splice(0)) wake();
+  });
+  const request = {
+    url: base,
+    headers: {},
+    timeoutMs: 5000,
+    maxBytes: 10,
+    maxRedirects: 0,
+    bindIp: null,
+    family: null,
+  };
+  const never = (): void => {
+    throw new Error('it was given up');
+  };
+  expect(client.get(request, never).abort()).toBe(false);
+  const heard = new Promise<void>((resolve) => arrived.push(resolve));
+  const handle = client.get(request, never);
+  await heard;
+  expect(handle.abort()).toBe(true);
+});
+
 test('a public server leads to no local address, by number or by name', async () => {
   let hits = 0;
   const inner = await serve((_request, response) => {
