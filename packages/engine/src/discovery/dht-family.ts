@@ -9,6 +9,7 @@
  * Bootstrap nodes are asked while the table is small, and never enter the table by answering that.
  */
 
+import { equal } from '../base/bytes.ts';
 import { formatIp, parseIp } from '../base/ip.ts';
 import type { Lookup } from './dht-lookup.ts';
 import { FindTask, type TaskHost } from './dht-task.ts';
@@ -152,7 +153,7 @@ export class DhtFamily {
 
   /** Gives a lookup whom we know: the closest of the table, restored ones while that is small, bootstrap nodes too. */
   fill(lookup: Lookup): void {
-    const count = this.table.closest(lookup.target, 0, KNOWN_FOR_LOOKUP, scratch, false);
+    const count = this.table.closestSpread(lookup.target, 0, KNOWN_FOR_LOOKUP, scratch, false);
     for (let i = 0; i < count; i++) {
       const node = scratch[i]!;
       lookup.addKnown(new Uint8Array(node.compact), node.ip, node.port);
@@ -184,6 +185,11 @@ export class DhtFamily {
     }
     const first = !this.bootstrapped;
     this.bootstrapped = true;
+    if (!equal(task.target, this.table.ownId)) {
+      // our id changed on the way: those beside the new one have not heard of us
+      this.#bootstrapAt = now;
+      return first;
+    }
     if (this.table.count < K) {
       if (this.#retryMs < FEW_RETRY_MS) this.#retryMs = FEW_RETRY_MS;
       this.#bootstrapAt = now + this.#retryMs;
