@@ -14,7 +14,8 @@ import { concat, copyOf, equal, latin1, utf8Encode } from '../base/bytes.ts';
 import { sha1 } from '../base/hash.ts';
 import type { Crypto } from '../base/ports.ts';
 import { BencodeError, scan } from '../codec/bencode.ts';
-import { networkOf, SAMPLE } from './dht-peers.ts';
+import { SAMPLE } from './dht-peers.ts';
+import { networkOf } from './node-id.ts';
 
 export const MAX_VALUE_BYTES = 1000;
 export const MAX_SALT_BYTES = 64;
@@ -56,7 +57,7 @@ export class DhtItems {
   readonly #keys: string[] = [];
   readonly #items: DhtItem[] = [];
   readonly #putAt: number[] = [];
-  readonly #networks: number[] = [];
+  readonly #networks: (number | string | null)[] = [];
   #sweepAt = Number.NEGATIVE_INFINITY;
   /** Where the next search for the least worth begins. */
   #cursor = 0;
@@ -101,7 +102,7 @@ export class DhtItems {
       this.#keys.push(key);
       this.#items.push(copyItem(item));
       this.#putAt.push(now);
-      this.#networks.push(from === null ? 0 : networkOf(from));
+      this.#networks.push(from === null ? null : networkOf(from));
       return PutError.None;
     }
     const place = this.#places.get(key)!;
@@ -117,11 +118,11 @@ export class DhtItems {
   }
 
   #leastWorth(from: Uint8Array | null): number {
-    const network = from === null ? 0 : networkOf(from);
+    const network = from === null ? null : networkOf(from);
     let worst = -1;
     for (let i = 0; i < SAMPLE; i++) {
       const place = this.#cursor++ % this.#items.length;
-      if (network !== 0 && this.#networks[place] === network) return place;
+      if (network !== null && this.#networks[place] === network) return place;
       if (worst < 0 || this.#putAt[place]! < this.#putAt[worst]!) worst = place;
     }
     return worst;

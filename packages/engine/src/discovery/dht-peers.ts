@@ -17,6 +17,7 @@ import { isLocal } from '../base/ip.ts';
 import type { Rng } from '../base/random.ts';
 import { BloomFilter, bloomPlaces } from './dht-bloom.ts';
 import { HashTable } from './dht-hash-table.ts';
+import { networkOf } from './node-id.ts';
 
 const EXPIRE_S = 30 * 60;
 /** All hashes are looked over once in this time. */
@@ -37,7 +38,7 @@ export class DhtPeers {
   readonly #v4: PeerLists;
   readonly #v6: PeerLists;
   /** Per slot: network of whoever announced it first. */
-  #networks: Int32Array = new Int32Array(0);
+  readonly #networks: (number | string)[] = [];
   #sweepSlot = 0;
   #sweptAt = Number.NEGATIVE_INFINITY;
 
@@ -153,10 +154,9 @@ export class DhtPeers {
     return false;
   }
 
-  #newSlot(infoHash: Uint8Array, network: number): number {
+  #newSlot(infoHash: Uint8Array, network: number | string): number {
     if (this.#hashes.isFull) this.#dropSlot(this.#leastWorth(network));
     const slot = this.#hashes.add(infoHash);
-    if (slot >= this.#networks.length) this.#networks = longer(this.#networks, slot);
     this.#networks[slot] = network;
     this.#v4.open(slot);
     this.#v6.open(slot);
@@ -173,7 +173,7 @@ export class DhtPeers {
   }
 
   /** Of a few hashes, one with few peers that the newcomer's own network brought, else the one with the fewest. */
-  #leastWorth(network: number): number {
+  #leastWorth(network: number | string): number {
     let worst = -1;
     let fewest = 0;
     for (let i = 0; i < SAMPLE; i++) {
@@ -201,13 +201,6 @@ export class DhtPeers {
     victims.remove(slot, victim);
     this.peerCount--;
   }
-}
-
-/** A number for the /24 of a v4 address or the /64 of a v6 one; never 0. */
-export function networkOf(ip: Uint8Array): number {
-  let mix = ip.length;
-  for (let i = 0; i < (ip.length === 4 ? 3 : 8); i++) mix = Math.imul(mix, 0x01000193) ^ ip[i]!;
-  return mix | (1 << 30);
 }
 
 /** The lists of one family. Entries are known by their number: chunk x CHUNK + place in it. */

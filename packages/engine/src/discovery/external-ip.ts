@@ -9,7 +9,7 @@
 
 import { equal } from '../base/bytes.ts';
 import { formatIp, isLocal, isUsablePeerAddress, parseIp } from '../base/ip.ts';
-import { networkOf } from './dht-peers.ts';
+import { networkOf } from './node-id.ts';
 
 export type VoterKind = 'dht' | 'tracker' | 'peer' | 'router';
 
@@ -49,7 +49,7 @@ export class ExternalIp {
 }
 
 interface Vote {
-  readonly network: number;
+  readonly network: number | string;
   readonly ip: Uint8Array;
   readonly weight: number;
   readonly at: number;
