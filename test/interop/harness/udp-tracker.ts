@@ -32,8 +32,10 @@ export class UdpTracker {
   port = 0;
   /** Seconds. */
   interval = 1800;
-  /** What others there are, compact: 6 bytes each for askers by IPv4, 18 for those by IPv6. */
+  /** More peers that are told of, compact: 6 bytes each to askers by IPv4, 18 to those by IPv6. */
   peers: { 4: Buffer; 6: Buffer } = { 4: Buffer.alloc(0), 6: Buffer.alloc(0) };
+  /** Who is in a swarm: compact addresses in hex, by info-hash and family. */
+  readonly #swarms = new Map<string, Set<string>>();
   readonly #sockets: Socket[] = [];
   readonly #connections = new Set<string>();
   #wake: (() => void)[] = [];
@@ -42,7 +44,7 @@ export class UdpTracker {
   async start(ips: readonly string[], port = 0): Promise<void> {
     this.port = port;
     for (const ip of ips) {
-      const socket = createSocket(isIPv6(ip) ? { type: 'udp6', ipv6Only: true } : 'udp4');
+      const socket = isIPv6(ip) ? createSocket({ type: 'udp6', ipv6Only: true }) : createSocket('udp4');
       this.#sockets.push(socket);
       socket.on('message', (bytes, from) => this.#packet(socket, bytes, from));
       await new Promise<void>((resolve, reject) => socket.once('error', reject).bind(this.port, ip, resolve));
@@ -72,6 +74,18 @@ export class UdpTracker {
     }
   }
 
+  /** Notes who announced, and returns the others of its family. */
+  #others(announce: HeardAnnounce, ip: string): Buffer {
+    const key = `${announce.infoHash} ${announce.family}`;
+    const swarm = this.#swarms.get(key) ?? new Set<string>();
+    this.#swarms.set(key, swarm);
+    const own = compactHex(ip, announce.port);
+    const others = [...swarm].filter((one) => one !== own).slice(0, Math.max(0, announce.numWant));
+    if (announce.event === 3) swarm.delete(own);
+    else swarm.add(own);
+    return Buffer.from(others.join(''), 'hex');
+  }
+
   #packet(socket: Socket, bytes: Buffer, from: RemoteInfo): void {
     const answer = (...parts: (number | Buffer)[]): void => {
       const words = parts.map((part) => {
@@ -95,8 +109,9 @@ export class UdpTracker {
     if (!this.#connections.has(`${bytes.toString('hex', 0, 8)} ${from.address} ${from.port}`)) return wrong();
     const family = from.family === 'IPv6' ? 6 : 4;
     if (action === 1 && bytes.length >= 98) {
-      this.announces.push(readAnnounce(bytes, family));
-      answer(1, transaction, this.interval, 3, 4, this.peers[family]);
+      const announce = readAnnounce(bytes, family);
+      this.announces.push(announce);
+      answer(1, transaction, this.interval, 3, 4, this.#others(announce, from.address), this.peers[family]);
     } else if (action === 2 && (bytes.length - 16) % 20 === 0) {
       const hashes: string[] = [];
       for (let at = 16; at < bytes.length; at += 20) hashes.push(bytes.toString('hex', at, at + 20));
@@ -105,6 +120,20 @@ export class UdpTracker {
     } else return wrong();
     for (const wake of this.#wake.splice(0)) wake();
   }
+}
+
+function compactHex(ip: string, port: number): string {
+  const digits = port.toString(16).padStart(4, '0');
+  if (!isIPv6(ip))
+    return (
+      ip
+        .split('.')
+        .map((part) => Number(part).toString(16).padStart(2, '0'))
+        .join('') + digits
+    );
+  const [head, tail] = ip.split('::').map((half) => half.split(':').filter((group) => group !== ''));
+  const missing = new Array<string>(8 - head!.length - (tail?.length ?? 0)).fill('0');
+  return [...head!, ...missing, ...(tail ?? [])].map((group) => group.padStart(4, '0')).join('') + digits;
 }
 
 function readAnnounce(bytes: Buffer, family: 4 | 6): HeardAnnounce {
