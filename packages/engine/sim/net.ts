@@ -27,8 +27,8 @@ import type { World } from './world.ts';
 
 /** Bytes under way and unread per direction of a connection. */
 const WINDOW_BYTES = 262144;
-/** A SYN is sent again after 1, 2, 4 .. s, six times (Linux tcp_syn_retries): 127 s in all. */
-const SYN_TRIES = 7;
+/** A SYN is sent again after 1, 2, 4 and 8 s; then the connect is given up, after 15 s as in host/tcp. */
+const SYN_TRIES = 5;
 
 export class SimNet {
   readonly world: World;

@@ -101,6 +101,17 @@ test('back-off: seconds for one a person gave or the only one, minutes in a crow
   expect(dials(again, '1.0.0.7', 40_000_000).slice(0, 8)).toEqual([0, 1, 3, 7, 15, 31, 63, 123].map((m) => m * 60_000));
 });
 
+test('hearsay that never answers is forgotten after an hour', () => {
+  const b = book();
+  for (let n = 0; n < 20; n++) {
+    b.add(Uint8Array.of(11, 0, 0, n), 1, Pex);
+    b.add(Uint8Array.of(12, 0, 0, n), 1, Tracker);
+  }
+  b.add('12.0.0.1', 1, Dht);
+  expect(dials(b, '11.0.0.3', 20_000_000)).toEqual([0, 1, 3, 7, 15, 31].map((m) => m * 60_000));
+  expect(b.counts()).toMatchObject({ tracker: 20, pex: 0, dht: 1 });
+});
+
 test('after a connection: soon if it was a good one, late if useless, with back-off if it was short', () => {
   const spend = (lastedMs: number, fault: PeerFault): number => {
     const b = book();
@@ -206,7 +217,7 @@ test('floods of PEX and DHT leave alone what a tracker named, until it failed th
   expect(b.counts()).toMatchObject({ tracker: 250, dht: 150, pex: 0 });
   for (let n = 0; n < 3; n++) failAll();
   flood(13, Pex);
-  expect(b.counts()).toMatchObject({ pex: 200 });
+  expect(b.counts()).toMatchObject({ tracker: 200, pex: 200 });
 });
 
 test('every fourth dial is another source`s', () => {
@@ -224,7 +235,7 @@ test('every fourth dial is another source`s', () => {
   expect(pex).toBe(5);
 });
 
-test('each teller`s have their turn, one that comes late too', () => {
+test('each teller`s have their turn, one that comes late too, and who told most makes way', () => {
   const b = book(400);
   const tell = (teller: number, count: number): void => {
     for (let n = 0; n < count; n++) b.add(Uint8Array.of(11, teller, n >> 8, n), 1, Pex, teller);
@@ -247,6 +258,10 @@ test('each teller`s have their turn, one that comes late too', () => {
   expect(dials(16).slice(1)).toEqual([5, 5, 6]);
   tell(31, 2);
   expect(dials(6)[31]).toBe(2);
+  tell(4, 3);
+  for (let n = 0; n < 2000; n++) b.add(Uint8Array.of(12, 0, n >> 8, n), 1, Pex, 5 + (n % 5));
+  expect(b.counts().pex).toBe(200);
+  for (let n = 0; n < 3; n++) expect(b.find(`11.4.0.${n}`, 1)).toBeGreaterThanOrEqual(0);
 });
 
 test('of one public address strangers may name four ports, of a local one any number', () => {

@@ -71,6 +71,8 @@ const HEARSAY = 4;
 const SHARES: readonly number[] = [1, 1, 1 / 4, 1 / 2, 1 / 2];
 /** So many failures, and anybody is worth more (libtorrent's max_failcount). */
 const GIVEN_UP = 3;
+/** So many, an hour of them, and one that no better source named is forgotten. */
+const FORGOTTEN = 6;
 /** One machine, or a few behind a NAT. */
 const MAX_PER_IP = 4;
 /** Every so many dials another kind of source comes first. */
@@ -90,6 +92,7 @@ export const TELLERS = 31;
 
 const BY_PERSON = CandidateSource.Manual | CandidateSource.Magnet;
 const BY_STRANGERS = CandidateSource.Pex | CandidateSource.Dht;
+const UNVOUCHED = BY_STRANGERS | CandidateSource.Incoming;
 /** The address looked for; never needed after a call returns. */
 const KEY = new Uint8Array(16);
 /** Shared, so that a book of a torrent that knows nobody is small. */
@@ -134,6 +137,8 @@ export class PeerBook {
   /** How many were dialed of those each teller told of, and the least of the last one: who begins anew begins there. */
   #tellerDials: Uint32Array = NO_WORDS;
   #tellerBase = 0;
+  /** How many of those each teller told of are here. */
+  #tellerCounts: Uint16Array = NO_PORTS;
   /** Nothing is due before it. */
   #quietUntil = 0;
   #own4: Uint8Array | null = null;
@@ -492,7 +497,8 @@ export class PeerBook {
     this.#turn(index, IDLE, now);
     this.#time[index] = Math.ceil((now + restMs) / TICK_MS);
     this.#quietUntil = 0;
-    if (this.#sources[index] === 0) return this.#remove(index);
+    const hopeless = this.#failures[index]! >= FORGOTTEN && (this.#sources[index]! & ~UNVOUCHED) === 0;
+    if (hopeless || this.#sources[index] === 0) return this.#remove(index);
     if (this.#bans.size === 0 && this.#own.size === 0) return;
     const { ip, port } = this.endpoint(index);
     if (this.isBanned(ip, now) || this.#own.has(ownKey(ip, port))) this.#remove(index);
@@ -504,12 +510,12 @@ export class PeerBook {
   }
 
   /**
-   * Drops the worst idle candidate if it is worse than a new one of that source and priority. `ofItsKind`: only one of
-   * the same rank makes way.
+   * Drops the worst idle candidate if it is worse than a new one of that source and priority; of hearsay, those of the
+   * teller who told most. `ofItsKind`: only one of the same rank makes way.
    */
   #makeRoom(source: number, priority: number, teller: number, ofItsKind: boolean): boolean {
     const rank = sourceRank(source);
-    const score = scoreOf(source, 0, priority, 0, this.#lead(teller));
+    const score = scoreOf(source, 0, priority, 0, this.#tellerCounts[teller]! >> 3);
     if (score >= this.#cachedWorst[rank]!) return false;
     let worst = -1;
     let worstScore = -1;
@@ -517,7 +523,8 @@ export class PeerBook {
       if ((this.#state[i]! & STATE) !== IDLE) continue;
       const otherRank = sourceRank(this.#sources[i]!);
       if (ofItsKind ? otherRank !== rank : otherRank < rank && this.#failures[i]! < GIVEN_UP) continue;
-      const other = this.#score(i, 0);
+      const told = this.#tellerCounts[this.#state[i]! >> TELLER_SHIFT]! >> 3;
+      const other = scoreOf(this.#sources[i]!, this.#failures[i]!, this.#priority[i]!, 0, told);
       if (other <= worstScore) continue;
       worst = i;
       worstScore = other;
@@ -582,6 +589,7 @@ export class PeerBook {
     this.#link(index);
     this.count++;
     this.#rankCounts[sourceRank(source)]!++;
+    this.#tellerCounts[teller]!++;
     this.#quietUntil = 0;
     this.#lookAgain();
     return index;
@@ -601,6 +609,7 @@ export class PeerBook {
       while (this.#chain[at] !== index) at = this.#chain[at]!;
       this.#chain[at] = this.#chain[index]!;
     }
+    this.#tellerCounts[this.#state[index]! >> TELLER_SHIFT]!--;
     this.#state[index] = FREE;
     this.#rankCounts[sourceRank(this.#sources[index]!)]!--;
     this.#lookAgain();
@@ -616,6 +625,7 @@ export class PeerBook {
       this.#rankCounts = new Uint16Array(RANKS);
       this.#cachedWorst = new Float64Array(RANKS);
       this.#tellerDials = new Uint32Array(TELLERS + 1);
+      this.#tellerCounts = new Uint16Array(TELLERS + 1);
     }
     this.#ip = widened(new Uint8Array(to * 16), this.#ip);
     this.#port = widened(new Uint16Array(to), this.#port);
@@ -635,7 +645,7 @@ export class PeerBook {
 
 /**
  * Of a candidate; lower is dialed sooner and kept longer. Candidates whose rank is `turn` count as the best source's.
- * `lead`: by how much their teller is ahead of others, for those known by hearsay alone.
+ * `lead`: by how much their teller is ahead of others, for those known by hearsay alone; 255 at most counts.
  */
 function scoreOf(sources: number, failures: number, priority: number, turn: number, lead: number): number {
   const failed = (sources & BY_PERSON) !== 0 ? 0 : Math.min(failures, 14) + 1;
