@@ -3,6 +3,10 @@
 export { bencode, type Plain } from './bencode.ts';
 export { checkSession, checkStopped } from './checkers.ts';
 export { PieceDigest } from './content.ts';
+export { DhtFlood } from './dht-flood.ts';
+export { DhtMachine, type DhtMachineOptions } from './dht-machine.ts';
+export { type DhtHost, DhtNet } from './dht-net.ts';
+export { DhtPopulation, type DhtStormOptions, type DhtStormReport, runDhtStorm } from './dht-storm.ts';
 export { type DiskKnobs, HEALTHY, SimDisk } from './disk.ts';
 export { FakeHost, type FakeMessage, FakePeer, Msg, type Script } from './fake-peer.ts';
 export type { HostOptions, NetHost, WireTap } from './host.ts';

@@ -1,0 +1,626 @@
+/** What strangers may try on a `Dht` (DEMANDS 4.5, H1 to H10), written from the demands. */
+
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  compactNode,
+  compactPeer,
+  crypto,
+  DhtBench,
+  errorCode,
+  hash20,
+  idOf,
+  publicIp,
+  readMessage,
+} from '../../test/dht-kit.ts';
+import { concat, equal, latin1, toHex, utf8Encode } from '../base/bytes.ts';
+import { Rng } from '../base/random.ts';
+import { type BInput, encode } from '../codec/bencode.ts';
+import type { Dht } from './dht.ts';
+import { makeImmutable, makeMutable } from './dht-items.ts';
+import { ExternalIp } from './external-ip.ts';
+import { makeNodeId, randomIdNear } from './node-id.ts';
+
+const text = utf8Encode;
+const TARGET = hash20(77);
+const SECOND = 1000;
+const MINUTE = 60_000;
+const nobody = { onDhtPeers: (): void => {}, onDhtPeersDone: (): void => {} };
+
+/** A node with something of everything: nodes, peers, items. */
+function stocked(options = {}): DhtBench {
+  const bench = new DhtBench(options).start();
+  bench.populate(60);
+  for (let i = 0; i < 120; i++) {
+    const ip = publicIp(1000 + i);
+    bench.now += 500;
+    const token = bench.query('get_peers', { info_hash: TARGET }, ip)!.dict('r')!.bytes('token')!;
+    bench.query('announce_peer', { info_hash: TARGET, port: 1000 + i, token, seed: i & 1 }, ip);
+    bench.query('announce_peer', { info_hash: hash20(i), port: 1000 + i, token }, ip);
+  }
+  const item = makeImmutable(text(`996:${'x'.repeat(996)}`));
+  const token = bench.query('get', { target: item.target })!.dict('r')!.bytes('token')!;
+  const big: BInput = text('x'.repeat(996));
+  expect(errorCode(bench.query('put', { v: big, token }))).toBe(0);
+  bench.sent = [];
+  bench.pass(MINUTE);
+  bench.sent = [];
+  bench.sentBytes = 0;
+  return bench;
+}
+
+describe('H1: malformed messages', () => {
+  const good = (): Uint8Array[] => [
+    encode({ t: 'aa', y: 'q', q: 'ping', a: { id: idOf('9.9.9.9') } }),
+    encode({ t: 'aa', y: 'q', q: 'find_node', a: { id: idOf('9.9.9.9'), target: TARGET, want: ['n4', 'n6'] } }),
+    encode({ t: 'aa', y: 'q', q: 'get_peers', a: { id: idOf('9.9.9.9'), info_hash: TARGET, scrape: 1, noseed: 1 } }),
+    encode({
+      t: 'aa',
+      y: 'q',
+      q: 'announce_peer',
+      a: { id: idOf('9.9.9.9'), info_hash: TARGET, port: 1, token: 'aoeu', implied_port: 1, seed: 1 },
+    }),
+    encode({ t: 'aa', y: 'q', q: 'get', a: { id: idOf('9.9.9.9'), target: TARGET, seq: 1 } }),
+    encode({
+      t: 'aa',
+      y: 'q',
+      q: 'put',
+      a: {
+        id: idOf('9.9.9.9'),
+        k: new Uint8Array(32),
+        sig: new Uint8Array(64),
+        seq: 1,
+        salt: 's',
+        token: 't',
+        v: ['a'],
+      },
+    }),
+    encode({ t: 'aa', y: 'q', q: 'sample_infohashes', a: { id: idOf('9.9.9.9'), target: TARGET } }),
+    encode({
+      t: 'aaaa',
+      y: 'r',
+      r: { id: idOf('9.9.9.9'), nodes: compactNode('1.2.3.4'), values: [compactPeer('1.2.3.4')], token: 'x' },
+      ip: compactPeer('1.2.3.4'),
+    }),
+    encode({ t: 'aaaa', y: 'e', e: [201, 'A Generic Error Ocurred'] }),
+  ];
+
+  it('of any bytes neither throw nor stay unanswered for good', () => {
+    const bench = stocked();
+    const any = fc.uint8Array({ maxLength: 200 });
+    const almost = fc.string({ unit: fc.constantFrom(...'0123459:ilde-aqrtyv'), maxLength: 80 });
+    const edits = fc.array(fc.tuple(fc.nat(400), fc.nat(255)), { minLength: 1, maxLength: 6 });
+    const mutated = fc.tuple(fc.nat(8), edits, fc.nat(500)).map(([which, list, cut]) => {
+      const bytes = good()[which]!;
+      for (const [at, byte] of list) bytes[at % bytes.length] = byte;
+      return bytes.subarray(0, cut < 250 ? cut : bytes.length);
+    });
+    const framed = fc.oneof(any, almost.map(text)).map((inner) => concat([text('d'), inner, text('e')]));
+    fc.assert(
+      fc.property(fc.oneof(any, framed, mutated), (bytes) => {
+        bench.now += 300;
+        bench.raw(bytes);
+        bench.sent = [];
+      }),
+      { numRuns: 20_000 },
+    );
+    bench.pass(MINUTE);
+    expect(bench.query('ping', {}, '8.8.8.8')!.text('y')).toBe('r');
+  });
+
+  it('with parts of every wrong kind are answered with 203 or 204 at most', () => {
+    const bench = stocked();
+    const wrong: BInput[] = ['', 'x', new Uint8Array(19), new Uint8Array(21), 5, -1, [], {}, [[]], 2n ** 63n];
+    const asks: [string, string][] = [
+      ['find_node', 'target'],
+      ['get_peers', 'info_hash'],
+      ['get', 'target'],
+      ['sample_infohashes', 'target'],
+      ['ping', 'id'],
+      ['find_node', 'id'],
+      ['announce_peer', 'info_hash'],
+      ['announce_peer', 'port'],
+      ['announce_peer', 'token'],
+      ['put', 'v'],
+      ['put', 'token'],
+    ];
+    let n = 0;
+    for (const [method, key] of asks) {
+      for (const value of wrong) {
+        bench.now += 11 * SECOND;
+        const ip = publicIp(5000 + n++);
+        const token = bench.query('get_peers', { info_hash: TARGET }, ip)!.dict('r')!.bytes('token')!;
+        const whole = { target: TARGET, info_hash: TARGET, port: 1, token, v: 'x' };
+        const reply = bench.query(method, { ...whole, [key]: value }, ip);
+        if (reply === null) continue;
+        if (key === 'v' || (key === 'port' && value === 5)) continue;
+        expect([method, key, toHex(encode(value)), errorCode(reply)]).toEqual([method, key, toHex(encode(value)), 203]);
+      }
+    }
+    bench.now += 11 * SECOND;
+    expect(errorCode(bench.query('no_such_method', {}))).toBe(204);
+    expect(errorCode(bench.query('no_such_method', { target: TARGET }))).toBe(0);
+  });
+
+  it('that are answers or errors of nobody asked are never answered', () => {
+    const bench = stocked();
+    for (const bytes of good().slice(-2)) bench.raw(bytes);
+    bench.raw(encode({ t: 'aaaa', y: 'r' }));
+    bench.raw(encode({ t: 'aaaa', y: 'r', r: {} }));
+    bench.raw(encode({ t: '', y: 'r', r: { id: idOf('9.9.9.9') } }));
+    bench.raw(encode({ t: 'aaaa', y: 'e' }));
+    bench.raw(encode({ t: 'aaaa', y: 'x' }));
+    expect(bench.sent).toEqual([]);
+  });
+
+  it('keep echoing a transaction id of any bytes, and refuse one that is a payload', () => {
+    const bench = stocked();
+    for (const t of [new Uint8Array(0), Uint8Array.of(0, 255, 13), new Uint8Array(20).fill(200)]) {
+      bench.raw(encode({ t, y: 'q', q: 'ping', a: { id: idOf('9.9.9.9') } }));
+      expect(equal(readMessage(bench.sent.pop()!.bytes).bytes('t')!, t)).toBe(true);
+    }
+    bench.raw(encode({ t: new Uint8Array(1000), y: 'q', q: 'ping', a: { id: idOf('9.9.9.9') } }));
+    for (const { bytes } of bench.sent) expect(bytes.length).toBeLessThan(300);
+  });
+});
+
+describe('H2: amplification', () => {
+  it('of any query is at most 7 in bytes, and no packet is longer than 1,400', () => {
+    const bench = stocked();
+    const item = makeImmutable(text(`996:${'x'.repeat(996)}`));
+    const asks: [string, Record<string, BInput>][] = [
+      ['ping', {}],
+      ['find_node', { target: TARGET }],
+      ['find_node', { target: TARGET, want: ['n4', 'n6'] }],
+      ['get_peers', { info_hash: TARGET }],
+      ['get_peers', { info_hash: TARGET, scrape: 1 }],
+      ['get_peers', { info_hash: TARGET, noseed: 1, want: ['n4', 'n6'] }],
+      ['get_peers', { info_hash: hash20(5) }],
+      ['get', { target: item.target }],
+      ['get', { target: TARGET }],
+      ['sample_infohashes', { target: TARGET }],
+      ['announce_peer', { info_hash: TARGET, port: 5, token: '' }],
+      ['announce_peer', {}],
+      ['put', { v: 1, token: '' }],
+      ['nonsense', {}],
+      ['nonsense', { target: TARGET }],
+      ['', {}],
+    ];
+    for (const [method, args] of asks) {
+      for (const pad of [0, 100, 400]) {
+        bench.now += 3 * SECOND;
+        bench.sent = [];
+        const extra: Record<string, BInput> = pad === 0 ? {} : { zz: new Uint8Array(pad) };
+        const bytes = encode({ t: '', y: 'q', q: method, a: { ...args, ...extra, id: idOf('9.9.9.9') } });
+        bench.raw(bytes);
+        const out = bench.sent.reduce((sum, { bytes: sent }) => sum + sent.length, 0);
+        const longest = Math.max(0, ...bench.sent.map(({ bytes: sent }) => sent.length));
+        expect([method, pad, out <= 7 * bytes.length, longest <= 1400]).toEqual([method, pad, true, true]);
+      }
+    }
+  });
+
+  it('by many small queries is capped in all, whoever is said to have asked', () => {
+    const bench = stocked({ uploadRateBps: 8000 });
+    bench.pass(10 * SECOND);
+    bench.sentBytes = 0;
+    for (let i = 0; i < 60_000; i++) {
+      bench.now += 1;
+      const ip = publicIp(i % 40_000);
+      bench.raw(encode({ t: 'a', y: 'q', q: 'get_peers', a: { id: idOf('9.9.9.9'), info_hash: TARGET } }), ip);
+      if (i % 100 === 0) bench.dht.tick(bench.now);
+      bench.sent.length = 0;
+    }
+    // a minute of replies, and as much again for queries of its own
+    expect(bench.sentBytes).toBeLessThan(2 * 60 * 8000);
+  });
+
+  it('by one address is silenced', () => {
+    const bench = stocked();
+    let replies = 0;
+    for (let i = 0; i < 10_000; i++) {
+      bench.now += 5;
+      if (bench.query('ping', {}, '9.9.9.9', 1000 + (i % 500)) !== null) replies++;
+      bench.sent.length = 0;
+    }
+    expect(replies).toBeLessThan(600);
+    expect(bench.query('ping', {}, '8.8.8.8')).not.toBeNull();
+    bench.pass(11 * MINUTE);
+    expect(bench.query('ping', {}, '9.9.9.9')).not.toBeNull();
+  });
+
+  it('does not make it ask whoever is named as the sender again and again', () => {
+    const bench = stocked();
+    // somebody forges the address of a victim that never answers
+    for (let i = 0; i < 2000; i++) {
+      bench.now += 200;
+      bench.dht.tick(bench.now);
+      bench.raw(
+        encode({ t: 'a', y: 'q', q: 'ping', a: { id: makeNodeId(bench.rng, null) } }),
+        '7.7.7.7',
+        1 + (i % 900),
+      );
+    }
+    const asked = bench.takeQueries().filter((query) => query.ip === '7.7.7.7');
+    expect(asked.length).toBeLessThan(40);
+  });
+});
+
+describe('H4: tokens', () => {
+  it('work for the address they were given to, once asked for, and not past ten minutes', () => {
+    const bench = stocked();
+    const token = bench
+      .query('get_peers', { info_hash: hash20(500) }, '9.9.9.9')!
+      .dict('r')!
+      .bytes('token')!;
+    const announce = (ip: string, bytes: Uint8Array): number =>
+      errorCode(bench.query('announce_peer', { info_hash: hash20(500), port: 5, token: bytes }, ip));
+    expect(announce('9.9.8.9', token)).toBe(203);
+    expect(announce('9.9.9.9', token.subarray(1))).toBe(203);
+    expect(announce('9.9.9.9', new Uint8Array(0))).toBe(203);
+    expect(announce('9.9.9.9', token)).toBe(0);
+    bench.pass(4 * MINUTE);
+    expect(announce('9.9.9.9', token)).toBe(0);
+    bench.pass(7 * MINUTE);
+    expect(announce('9.9.9.9', token)).toBe(203);
+    expect(errorCode(bench.query('put', { v: 'x', token }, '9.9.9.9'))).toBe(203);
+  });
+
+  it('are not the same for another node, nor when it starts anew', () => {
+    const tokens = [1, 2, 3].map((seed) => {
+      const bench = new DhtBench({}, seed).start();
+      return toHex(bench.query('get_peers', { info_hash: TARGET })!.dict('r')!.bytes('token')!);
+    });
+    expect(new Set(tokens).size).toBe(3);
+  });
+});
+
+describe('H5, H6: ids chosen to be close', () => {
+  /** 30 honest nodes that know each other, and liars with ids right beside the target. Who was announced to? */
+  function announced(liarIps: readonly string[], honestCount = 30): { liars: string[]; honest: number } {
+    const bench = new DhtBench().start();
+    const honest = Array.from({ length: honestCount }, (_, i) => publicIp(i));
+    const liars = new Map(liarIps.map((ip, i) => [ip, randomIdNear(bench.rng, TARGET, 60 + (i % 60))]));
+    for (const ip of honest.slice(0, 8)) bench.befriend(ip);
+    for (const [ip, id] of [...liars].slice(0, 8)) bench.befriend(ip, 6881, id);
+    const all = [...honest.map((ip) => compactNode(ip)), ...[...liars].map(([ip, id]) => compactNode(ip, 6881, id))];
+    const took = { liars: [] as string[], honest: 0 };
+    bench.dht.getPeers(bench.now, TARGET, nobody, { port: 5000, seed: false });
+    bench.play(({ method, ip }) => {
+      const id = liars.get(ip) ?? idOf(ip);
+      if (method === 'announce_peer') {
+        if (liars.has(ip)) took.liars.push(ip);
+        else took.honest++;
+        return { id };
+      }
+      const friends = liars.has(ip) ? all.slice(honest.length) : all;
+      const picked = Array.from({ length: 8 }, () => friends[bench.rng.below(friends.length)]!);
+      return { id, token: 'tttt', nodes: concat(picked) };
+    });
+    return took;
+  }
+
+  it('do not store what is announced, while enough nodes are true to their address', () => {
+    const took = announced(Array.from({ length: 40 }, (_, i) => publicIp(3000 + i)));
+    expect(took.liars).toEqual([]);
+    expect(took.honest).toBeGreaterThanOrEqual(8);
+  });
+
+  it('of one /24 are at most one of those that store', () => {
+    const took = announced(Array.from({ length: 50 }, (_, i) => `66.66.66.${1 + i}`));
+    expect(took.liars.length).toBeLessThanOrEqual(1);
+    expect(took.honest).toBeGreaterThanOrEqual(7);
+  });
+});
+
+describe('H8: the table and what poisons it', () => {
+  it('holds one id per address, and one address per id', () => {
+    const bench = new DhtBench().start();
+    for (let i = 0; i < 50; i++) bench.befriend('50.1.1.1', 1000 + i, makeNodeId(bench.rng, null));
+    expect(bench.dht.nodes(4).filter((node) => node.ip === '50.1.1.1').length).toBe(1);
+    const id = idOf('50.2.2.2');
+    for (let i = 0; i < 50; i++) bench.befriend(publicIp(i), 6881, id);
+    expect(bench.dht.nodes(4).filter((node) => equal(node.id, id)).length).toBe(1);
+  });
+
+  it('does not take on who merely asked, nor who says that it is read-only', () => {
+    const bench = new DhtBench().start();
+    for (let i = 0; i < 100; i++) bench.query('find_node', { target: TARGET }, publicIp(i));
+    expect(bench.dht.nodes(4).length).toBe(0);
+    const readOnly = encode({ t: 'a', y: 'q', q: 'ping', ro: 1, a: { id: idOf('50.1.1.1') } });
+    bench.sent = [];
+    bench.raw(readOnly, '50.1.1.1');
+    expect(bench.takeQueries().filter((query) => query.ip === '50.1.1.1')).toEqual([]);
+  });
+
+  it('is not filled, and no lookup fed, by answers from another port, address or with another id of the question', () => {
+    const bench = new DhtBench().start();
+    bench.dht.addNode(bench.now, '50.1.1.1', 6881);
+    const [query] = bench.takeQueries();
+    const t = query!.message.bytes('t')!;
+    const reply = (tid: Uint8Array): Uint8Array => encode({ t: tid, y: 'r', r: { id: idOf('50.1.1.1') } });
+    bench.raw(reply(t), '50.1.1.1', 6882);
+    bench.raw(reply(t), '50.1.1.2', 6881);
+    bench.raw(reply(concat([t, t])), '50.1.1.1', 6881);
+    bench.raw(reply(t.subarray(1)), '50.1.1.1', 6881);
+    expect(bench.dht.nodes(4).length).toBe(0);
+    bench.raw(reply(t), '50.1.1.1', 6881);
+    expect(bench.dht.nodes(4).length).toBe(1);
+    bench.raw(reply(t), '50.1.1.1', 6881);
+    expect(bench.dht.nodes(4).length).toBe(1);
+  });
+
+  it('follows at most five new addresses of a reply, however many it names', () => {
+    const bench = new DhtBench().start();
+    bench.befriend(publicIp(0));
+    bench.dht.getPeers(bench.now, TARGET, nobody, null);
+    let named = 0;
+    const asked = new Set<string>();
+    let replies = 0;
+    bench.play(({ method, ip }) => {
+      if (method !== 'get_peers') return null;
+      asked.add(ip);
+      if (ip !== publicIp(0)) return null;
+      replies++;
+      const many = Array.from({ length: 50 }, () => {
+        const victim = publicIp(10_000 + named++);
+        return compactNode(victim, 6881, randomIdNear(bench.rng, TARGET, 100));
+      });
+      return { token: 't', nodes: concat(many) };
+    });
+    asked.delete(publicIp(0));
+    expect(replies).toBeGreaterThan(0);
+    expect(asked.size).toBeLessThanOrEqual(5 * replies);
+  });
+
+  it('never asks low ports of one victim more than three times a minute, whoever names them', () => {
+    const bench = new DhtBench().start();
+    bench.populate(30);
+    const times: number[] = [];
+    for (let round = 0; round < 10; round++) {
+      bench.dht.getPeers(bench.now, hash20(round), nobody, null);
+      bench.play(({ ip, port, message }) => {
+        if (ip === '99.9.9.9') {
+          expect(port).toBeLessThan(1024);
+          times.push(bench.now);
+          return null;
+        }
+        const target = message.dict('a')!.bytes('info_hash') ?? TARGET;
+        const ports = Array.from({ length: 8 }, () =>
+          compactNode('99.9.9.9', 1 + bench.rng.below(1023), randomIdNear(bench.rng, target, 100)),
+        );
+        return { token: 't', nodes: concat(ports) };
+      });
+    }
+    for (let i = 3; i < times.length; i++) expect(times[i]! - times[i - 3]!).toBeGreaterThanOrEqual(MINUTE);
+  });
+
+  it('never sends to impossible addresses, port 0 or itself', () => {
+    const bench = new DhtBench().start();
+    bench.populate(10);
+    const bad = ['0.0.0.0', '224.0.0.1', '255.255.255.255', '239.1.2.3'];
+    bench.dht.getPeers(bench.now, TARGET, nobody, null);
+    bench.play(({ ip, port }) => {
+      expect(bad).not.toContain(ip);
+      expect(port).toBeGreaterThan(0);
+      const nodes = bad.map((address, i) => compactNode(address, 6881, randomIdNear(bench.rng, TARGET, 90 + i)));
+      return { nodes: concat([...nodes, compactNode('50.5.5.5', 0)]), values: [compactPeer('0.0.0.0')] };
+    });
+    bench.raw(encode({ t: 'a', y: 'q', q: 'ping', a: { id: idOf('9.9.9.9') } }), '9.9.9.9', 0);
+    expect(bench.sent.filter(({ port }) => port === 0)).toEqual([]);
+  });
+
+  it('gives the torrents no impossible peers', () => {
+    const bench = new DhtBench().start();
+    bench.populate(8);
+    const found: string[] = [];
+    const sink = {
+      onDhtPeers: (peers4: Uint8Array, peers6: Uint8Array): void => {
+        expect([peers4.length % 6, peers6.length % 18]).toEqual([0, 0]);
+        for (let i = 0; i < peers4.length; i += 6) found.push(toHex(peers4.subarray(i, i + 6)));
+      },
+      onDhtPeersDone: (): void => {},
+    };
+    bench.dht.getPeers(bench.now, TARGET, sink, null);
+    const bad = ['0.0.0.0', '224.0.0.1', '255.255.255.255'].map((ip) => compactPeer(ip));
+    const values: BInput[] = [...bad, compactPeer('5.5.5.5', 0), compactPeer('5.5.5.5', 9), 'abc', 7, [], {}];
+    bench.play(({ method }) => (method === 'get_peers' ? { token: 't', values } : {}));
+    expect(new Set(found)).toEqual(new Set([toHex(compactPeer('5.5.5.5', 9))]));
+  });
+
+  it('has an end to every lookup, even when each answer names a closer node that answers too', () => {
+    const bench = new DhtBench().start();
+    bench.populate(8);
+    let done = 0;
+    let asked = 0;
+    bench.dht.getPeers(bench.now, TARGET, { ...nobody, onDhtPeersDone: () => done++ }, { port: 5, seed: false });
+    bench.play(({ method }) => {
+      asked++;
+      const next = publicIp(20_000 + asked);
+      return {
+        token: 't',
+        nodes:
+          method === 'get_peers' ? compactNode(next, 6881, randomIdNear(bench.rng, TARGET, 20 + (asked % 100))) : '',
+      };
+    });
+    expect(done).toBe(1);
+    expect(asked).toBeLessThan(1000);
+  });
+
+  it('has an end to every lookup when nobody answers, or all with errors', () => {
+    for (const how of ['silence', 'error', 'garbage'] as const) {
+      const bench = new DhtBench().start();
+      bench.populate(20);
+      let done = 0;
+      bench.dht.getPeers(bench.now, TARGET, { ...nobody, onDhtPeersDone: () => done++ }, { port: 5, seed: false });
+      for (let i = 0; i < 300 && done === 0; i++) {
+        for (const query of bench.takeQueries()) {
+          const t = query.message.bytes('t')!;
+          if (how === 'error') bench.raw(encode({ t, y: 'e', e: [202, 'no'] }), query.ip, query.port);
+          if (how === 'garbage') bench.raw(encode({ t, y: 'r', r: { id: 'short', nodes: 'x' } }), query.ip, query.port);
+        }
+        bench.pass(SECOND);
+      }
+      expect([how, done]).toEqual([how, 1]);
+    }
+  });
+});
+
+describe('H9: BEP 44 over the wire', () => {
+  const seed = new Uint8Array(32).fill(9);
+  const put = (bench: DhtBench, args: Record<string, BInput>, ip = '9.9.9.9'): number => {
+    bench.now += 2 * SECOND;
+    const token = bench.query('get', { target: TARGET }, ip)!.dict('r')!.bytes('token')!;
+    return errorCode(bench.query('put', { token, ...args }, ip));
+  };
+  const mutable = (seq: number, value: BInput, salt = ''): Record<string, BInput> => {
+    const item = makeMutable(crypto, seed, text(salt), seq, encode(value));
+    return {
+      k: item.publicKey!,
+      sig: item.signature!,
+      seq,
+      v: value,
+      ...(salt === '' ? {} : { salt }),
+    };
+  };
+
+  it('answers puts with each of the error codes', () => {
+    const bench = new DhtBench().start();
+    expect(put(bench, { v: 'x'.repeat(996) })).toBe(0);
+    expect(put(bench, { v: 'x'.repeat(997) })).toBe(205);
+    expect(put(bench, { ...mutable(5, 'one') })).toBe(0);
+    expect(put(bench, { ...mutable(6, 'two'), sig: new Uint8Array(64) })).toBe(206);
+    expect(put(bench, { ...mutable(6, 'two'), salt: 'not signed' })).toBe(206);
+    expect(put(bench, { ...mutable(6, 'two'), salt: 's'.repeat(65) })).toBe(207);
+    expect(put(bench, { ...mutable(6, 'two'), cas: 4 })).toBe(301);
+    expect(put(bench, mutable(4, 'two'))).toBe(302);
+    expect(put(bench, { ...mutable(6, 'two'), cas: 5 })).toBe(0);
+    expect(put(bench, { ...mutable(1, 'x', 'salt'), cas: 99 })).toBe(0);
+    expect(put(bench, { ...mutable(7, 'x'), k: new Uint8Array(31) })).toBe(203);
+    expect(put(bench, { ...mutable(7, 'x'), sig: new Uint8Array(63) })).toBe(206);
+    expect(put(bench, { ...mutable(7, 'x'), seq: -1 })).toBe(203);
+    expect(put(bench, {})).toBe(203);
+  });
+
+  it('refuses values that are not canonical, with 203', () => {
+    const bench = new DhtBench().start();
+    const token = bench.query('get', { target: TARGET })!.dict('r')!.bytes('token')!;
+    for (const v of ['d1:bi1e1:ai2ee', 'i01e', 'd1:ai1e1:ai1ee']) {
+      const head = text('d1:ad2:id20:');
+      const tail = concat([text('5:token'), text(`${token.length}:`), token, text(`1:v${v}e1:q3:put1:t1:a1:y1:qe`)]);
+      bench.sent = [];
+      bench.raw(concat([head, idOf('9.9.9.9'), tail]));
+      const stored = bench.sent.some(({ bytes }) => readMessage(bytes).text('y') === 'r');
+      expect([v, stored]).toEqual([v, false]);
+    }
+    expect(bench.dht.stats.itemsStored).toBe(0);
+  });
+
+  it('gives items back whole, and leaves out what the asker has', () => {
+    const bench = new DhtBench().start();
+    expect(put(bench, mutable(5, { b: [1, 'two'], a: -3 }, 'salt'))).toBe(0);
+    const item = makeMutable(crypto, seed, text('salt'), 5, encode({ b: [1, 'two'], a: -3 }));
+    const got = bench.query('get', { target: item.target }, '8.8.8.8')!.dict('r')!;
+    expect(latin1(got.raw('v')!)).toBe('d1:ai-3e1:bli1e3:twoee');
+    expect([toHex(got.bytes('k')!), toHex(got.bytes('sig')!), got.int('seq')]).toEqual([
+      toHex(item.publicKey!),
+      toHex(item.signature!),
+      5,
+    ]);
+    const known = bench.query('get', { target: item.target, seq: 5 }, '8.8.8.8')!.dict('r')!;
+    expect([known.has('v'), known.has('k'), known.has('sig'), known.int('seq')]).toEqual([false, false, false, 5]);
+    expect(bench.query('get', { target: item.target, seq: 4 }, '8.8.8.8')!.dict('r')!.has('v')).toBe(true);
+  });
+
+  it('believes no forged item in a lookup', () => {
+    const bench = new DhtBench().start();
+    bench.populate(12);
+    const item = makeMutable(crypto, seed, new Uint8Array(0), 5, text('4:good'));
+    const forged = { k: item.publicKey!, sig: item.signature!, seq: 99, v: 'evil', token: 't' };
+    const found: number[] = [];
+    let best: { seq: number } | null = null;
+    let done = 0;
+    const sink = {
+      onDhtItem: (got: { seq: number }): void => void found.push(got.seq),
+      onDhtItemDone: (got: { seq: number } | null): void => {
+        best = got;
+        done++;
+      },
+    };
+    bench.dht.getItem(bench.now, item.target, { publicKey: item.publicKey!, salt: new Uint8Array(0) }, sink);
+    let n = 0;
+    bench.play(({ method }) => {
+      if (method !== 'get') return {};
+      n++;
+      if (n % 3 === 0) return { ...forged, seq: 5, v: 'good' };
+      return n % 3 === 1 ? forged : { ...forged, k: new Uint8Array(32) };
+    });
+    expect(done).toBe(1);
+    expect(new Set(found)).toEqual(new Set([5]));
+    expect(best!.seq).toBe(5);
+    const immutable = makeImmutable(text('4:real'));
+    best = null;
+    bench.dht.getItem(bench.now, immutable.target, null, sink);
+    bench.play(({ method }) => (method === 'get' ? { token: 't', v: 'evil' } : {}));
+    expect([done, best]).toEqual([2, null]);
+  });
+});
+
+describe('H10: saved state', () => {
+  const fresh = (seed = 3): Dht => new DhtBench({}, seed).dht;
+
+  it('comes back with its ids and nodes, at most 300 a family', () => {
+    const bench = new DhtBench().start();
+    bench.populate(2000);
+    const saved = bench.dht.save();
+    const other = fresh();
+    expect(other.restore(0, saved)).toBe(true);
+    const again = new DhtBench({}, 4);
+    expect(again.dht.restore(0, saved)).toBe(true);
+    again.start();
+    again.pass(SECOND);
+    const known = new Set(bench.dht.nodes(4).map((node) => node.ip));
+    const asked = again.takeQueries().map((query) => query.ip);
+    expect(asked.length).toBeGreaterThan(0);
+    for (const ip of asked) expect(known).toContain(ip);
+    expect(saved.length).toBeLessThan(300 * 26 + 300 * 38 + 500);
+  });
+
+  it('is ignored when it was tampered with: any byte, any length, anything else', () => {
+    const bench = new DhtBench().start();
+    bench.populate(50);
+    const saved = bench.dht.save();
+    for (let i = 0; i < saved.length; i++) {
+      const bad = saved.slice();
+      bad[i]! ^= 1 << (i & 7);
+      expect([i, fresh().restore(0, bad)]).toEqual([i, false]);
+    }
+    for (let i = 0; i < saved.length; i += 7) expect(fresh().restore(0, saved.subarray(0, i))).toBe(false);
+    expect(fresh().restore(0, concat([saved, saved]))).toBe(false);
+    const rng = new Rng(Uint32Array.of(1, 1, 1, 1));
+    for (let i = 0; i < 2000; i++) {
+      const noise = new Uint8Array(rng.below(300));
+      rng.fill(noise);
+      expect(fresh().restore(0, noise)).toBe(false);
+    }
+  });
+});
+
+describe('the vote on the external address', () => {
+  it('does not move the id for a minority, nor for one network, and moves it to match for a majority', () => {
+    const bench = new DhtBench().start();
+    const before = toHex(bench.dht.nodeId(4));
+    for (let i = 0; i < 60; i++) {
+      bench.dht.addNode(bench.now, `60.60.60.${1 + i}`, 6881);
+      for (const query of bench.takeQueries()) bench.answer(query, {}, { ip: compactPeer('66.6.6.6') });
+    }
+    expect(toHex(bench.dht.nodeId(4))).toBe(before);
+    expect(bench.external).toBeInstanceOf(ExternalIp);
+    for (let i = 0; i < 10; i++) {
+      bench.dht.addNode(bench.now, publicIp(i), 6881);
+      for (const query of bench.takeQueries()) bench.answer(query, {}, { ip: compactPeer('124.31.75.21') });
+    }
+    expect(bench.external.ip4).toBe('124.31.75.21');
+    expect(toHex(bench.dht.nodeId(4))).not.toBe(before);
+  });
+});
