@@ -1,0 +1,224 @@
+/**
+ * Owns how much one uTP connection may have under way: the congestion window, kept such that what it adds to the delay of
+ * its path stays below 100 ms (LEDBAT: RFC 6817, BEP 29), with the parts real implementations have (libutp): delay as the
+ * least of the last three samples, base delay over 13 minutes, the other side's history against drifting clocks, a penalty
+ * for clocks that run slow on purpose, slow start, at most one cut per round trip.
+ *
+ * Per round trip, with delay d, target T = 100 ms and set point S = 85 ms:
+ *
+ *     d < T        window += 3000 bytes x (1 - d/T)
+ *     d > S        window -= window x (d/S - 1) / 4, at most half
+ *     loss         window halves;  timeout: one packet
+ *
+ * The second line is what makes two flows equal: both grow by the same amount and shrink in proportion, so they settle at
+ * the one window where that balances, between S and T. libutp's plain rule has its balance wherever the flows happen to
+ * be. A flow that came while another filled the queue takes the full queue for the empty path; so each flow lets the queue
+ * run dry for two round trips every half minute (the slowdown of LEDBAT++), which costs about 1 % of the link.
+ */
+
+export const TARGET_MICROS = 100_000;
+const SET_POINT_MICROS = 85_000;
+/** Bytes of growth per round trip (libutp MAX_CWND_INCREASE, libtorrent gain_factor). */
+const GAIN_BYTES = 3000;
+const CUT_SHARE = 0.25;
+/** Slow start ends here: what is under way already will add more. */
+const SLOW_START_MICROS = 50_000;
+const INITIAL_PACKETS = 4;
+/** What the largest window of a real receiver, and 1,024 packets, amount to. */
+export const MAX_WINDOW_BYTES: number = 4 << 20;
+/** A flow that did not reach its window for so long is limited by something else and does not grow (libutp). */
+const SATURATED_MS = 1000;
+const SLOWDOWN_EVERY_MS = 30_000;
+/** A queue below this is not worth a slowdown. */
+const SLOWDOWN_MICROS = 25_000;
+/** microseconds per 5 s of drift beyond which a clock is taken to cheat (libutp). */
+const DRIFT_LIMIT = -200_000;
+
+export class Ledbat {
+  /** Bytes that may be under way. */
+  window: number;
+  slowStart = true;
+  /** Delay the path adds above its base, latest estimate. */
+  delayMicros = 0;
+  readonly ours: DelayHistory = new DelayHistory();
+  readonly theirs: DelayHistory = new DelayHistory();
+  readonly drift: ClockDrift = new ClockDrift();
+  #threshold = MAX_WINDOW_BYTES;
+  #slowdownAtMs = Number.POSITIVE_INFINITY;
+  #slowdownEndMs = 0;
+
+  constructor(packetBytes: number) {
+    this.window = INITIAL_PACKETS * packetBytes;
+  }
+
+  /** How long a packet took to us, by both clocks. */
+  sampleTheirs(now: number, micros: number): void {
+    const { theirs, ours } = this;
+    const known = theirs.known;
+    const before = theirs.base;
+    theirs.add(now, micros);
+    if (!known || !ours.known) return;
+    // his base went down: the clocks drift apart, and ours goes up by as much; large steps are no drift
+    const down = (before - theirs.base) | 0;
+    if (down > 0 && down <= 10_000) ours.shift(down);
+  }
+
+  /** How long our packet took to him, as he reports; `minRttMicros` of what this packet acknowledges, or Infinity. */
+  sampleOurs(now: number, micros: number, minRttMicros: number): void {
+    this.ours.add(now, micros);
+    this.drift.add(now, micros);
+    const delay = this.ours.delay();
+    // no way is longer than the round trip: then the base is at fault
+    if (delay > minRttMicros) this.ours.shift(delay - minRttMicros);
+    this.delayMicros = Math.min(delay, minRttMicros);
+    if (this.drift.rate < DRIFT_LIMIT) this.delayMicros += (DRIFT_LIMIT - this.drift.rate) / 7;
+  }
+
+  /**
+   * `bytes` were acknowledged by a packet that brought a sample. `fullAtMs`: when the window last kept a packet from
+   * leaving. `packetBytes`: payload of a full packet, the least the window may be.
+   */
+  acknowledged(now: number, bytes: number, rttMs: number, fullAtMs: number, packetBytes: number): void {
+    if (now < this.#slowdownEndMs) return;
+    const delay = this.delayMicros;
+    const part = Math.min(bytes, this.window) / this.window;
+    if (this.slowStart) {
+      if (delay > SLOW_START_MICROS || this.window >= this.#threshold) this.#endSlowStart(now);
+      else if (now - fullAtMs <= SATURATED_MS) this.window += Math.min(bytes, this.window);
+    }
+    if (!this.slowStart) {
+      let gain = 0;
+      if (delay < TARGET_MICROS && now - fullAtMs <= SATURATED_MS) gain = GAIN_BYTES * (1 - delay / TARGET_MICROS);
+      if (delay > SET_POINT_MICROS) {
+        gain -= Math.min(CUT_SHARE * (delay / SET_POINT_MICROS - 1), 0.5) * this.window;
+      }
+      this.window += gain * part;
+      if (now >= this.#slowdownAtMs) this.#slowDown(now, rttMs, packetBytes);
+    }
+    this.#clamp(packetBytes);
+  }
+
+  /** A packet was lost. The caller sees to it that this is told once per round trip. */
+  lost(packetBytes: number): void {
+    this.window /= 2;
+    this.#threshold = this.window;
+    this.slowStart = false;
+    this.#clamp(packetBytes);
+  }
+
+  /** Nothing came back in time; everything under way is taken for lost. */
+  timedOut(packetBytes: number): void {
+    this.#threshold = Math.max(this.window / 2, 2 * packetBytes);
+    this.window = packetBytes;
+    this.slowStart = true;
+  }
+
+  #endSlowStart(now: number): void {
+    this.slowStart = false;
+    this.#threshold = this.window;
+    if (this.#slowdownAtMs === Number.POSITIVE_INFINITY) this.#slowdownAtMs = now + SLOWDOWN_EVERY_MS;
+  }
+
+  #slowDown(now: number, rttMs: number, packetBytes: number): void {
+    this.#slowdownAtMs = now + SLOWDOWN_EVERY_MS;
+    if (this.delayMicros < SLOWDOWN_MICROS || this.window < 8 * packetBytes) return;
+    this.#threshold = this.window;
+    this.window = 2 * packetBytes;
+    this.slowStart = true;
+    this.#slowdownEndMs = now + 2 * rttMs;
+  }
+
+  #clamp(packetBytes: number): void {
+    this.window = Math.min(Math.max(this.window, packetBytes), MAX_WINDOW_BYTES);
+  }
+}
+
+const BASE_SLOTS = 13;
+const SLOT_MS = 60_000;
+const RECENT = 3;
+
+/** Delays by two clocks that agree on nothing but their speed: microseconds that wrap at 2^32, and their least value. */
+export class DelayHistory {
+  known = false;
+  /** The least of the last 13 minutes. */
+  base = 0;
+  readonly #slots: Uint32Array = new Uint32Array(BASE_SLOTS);
+  #slot = 0;
+  #slotEndMs = 0;
+  readonly #recent: Uint32Array = new Uint32Array(RECENT);
+  #at = 0;
+
+  add(now: number, sample: number): void {
+    const slots = this.#slots;
+    if (!this.known) {
+      this.known = true;
+      slots.fill(sample);
+      this.#recent.fill(sample);
+      this.base = sample;
+      this.#slotEndMs = now + SLOT_MS;
+    }
+    this.#recent[this.#at] = sample;
+    this.#at = (this.#at + 1) % RECENT;
+    if (below(sample, slots[this.#slot]!)) slots[this.#slot] = sample;
+    if (below(sample, this.base)) this.base = sample;
+    if (now < this.#slotEndMs) return;
+    this.#slotEndMs = now + SLOT_MS;
+    this.#slot = (this.#slot + 1) % BASE_SLOTS;
+    slots[this.#slot] = sample;
+    this.base = slots[0]!;
+    for (let i = 1; i < BASE_SLOTS; i++) if (below(slots[i]!, this.base)) this.base = slots[i]!;
+  }
+
+  /** The least of the last three samples above the base, microseconds. */
+  delay(): number {
+    let least = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < RECENT; i++) {
+      const delay = (this.#recent[i]! - this.base) | 0;
+      if (delay < least) least = delay;
+    }
+    return Math.max(0, least);
+  }
+
+  /** Moves the base up. */
+  shift(micros: number): void {
+    for (let i = 0; i < BASE_SLOTS; i++) this.#slots[i]! += micros;
+    this.base = (this.base + micros) >>> 0;
+  }
+}
+
+const DRIFT_SLOT_MS = 5000;
+
+/** How fast the averages of delay samples move: the drift of the clocks, in microseconds per 5 s. */
+export class ClockDrift {
+  rate = 0;
+  #origin = 0;
+  #sum = 0;
+  #count = 0;
+  #endMs = -1;
+  #average = 0;
+  #slots = 0;
+
+  add(now: number, sample: number): void {
+    if (this.#endMs < 0) {
+      this.#origin = sample;
+      this.#endMs = now + DRIFT_SLOT_MS;
+    }
+    this.#sum += (sample - this.#origin) | 0;
+    this.#count++;
+    if (now < this.#endMs) return;
+    const average = this.#sum / this.#count;
+    // the first average has nothing before it
+    if (this.#slots++ > 0) this.rate = (this.rate * 7 + average - this.#average) / 8;
+    // the next samples are counted from here, so that no distance grows towards the wrap
+    this.#origin = (this.#origin + Math.trunc(average)) >>> 0;
+    this.#average = average - Math.trunc(average);
+    this.#sum = 0;
+    this.#count = 0;
+    this.#endMs = now + DRIFT_SLOT_MS;
+  }
+}
+
+/** a earlier than b on a circle of 2^32. */
+function below(a: number, b: number): boolean {
+  return ((a - b) | 0) < 0;
+}
