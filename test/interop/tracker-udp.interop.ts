@@ -99,6 +99,22 @@ interop('two meet over IPv6, at a tracker that has only that', [], async (arena)
   );
 });
 
+interop('one that ends when it has all is counted as a completion', [], async (arena) => {
+  const { tracker, ip } = await smallTracker(arena);
+  const torrent = arena.torrent({ tracker: `udp://${ip}:${tracker.port}`, private: true });
+  const seed = await arena.shoal({ command: 'seed' });
+  await arena.seed(seed, torrent);
+  await tracker.heard((all) => all.length > 0);
+  const leech = await arena.shoal({ command: 'get' });
+  await arena.leech(leech, torrent);
+  await arena.completed(leech, torrent);
+  assert.deepEqual(
+    tracker.announces.map(({ event }) => event),
+    [2, 2, 1, 3],
+  );
+  assert.equal(tracker.announces[2]!.left, 0n);
+});
+
 async function smallTracker(arena: Arena, at?: string): Promise<{ tracker: UdpTracker; ip: string }> {
   const ip = at ?? (await arena.place('tracker')).ip;
   const tracker = new UdpTracker();

@@ -11,12 +11,6 @@ import {
   trackerProtocol,
 } from './tracker.ts';
 
-/**
- * Who is asked: 'tier': one tracker, the first that answers (BEP 12); 'all-tiers': the first that answers of each tier;
- * 'all': every tracker.
- */
-export type AnnounceMode = 'tier' | 'all-tiers' | 'all';
-
 export interface Path {
   readonly tracker: Tracker;
   readonly family: Family;

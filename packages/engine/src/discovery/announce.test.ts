@@ -435,6 +435,46 @@ describe('stopping', () => {
     expect(event(b.next())).toBe('stopped');
   });
 
+  it('one that stops the moment it is complete says completed first, then stopped, however that goes', () => {
+    for (const how of ['answered', 'failed'] as const) {
+      const b = new Bench([['http://a/announce']]);
+      b.announcer.start(0);
+      b.ok(b.tick());
+      b.figures.left = 0;
+      b.announcer.completed(0);
+      b.announcer.stop(0);
+      const last = b.next();
+      expect([event(last), last.url.searchParams.get('numwant'), last.timeoutMs]).toEqual(['completed', '0', 1000]);
+      expect(b.asked).toEqual([]);
+      if (how === 'answered') b.ok(last, { peers: Uint8Array.of(9, 9, 9, 9, 1, 1) });
+      else b.fail(last);
+      expect(event(b.next())).toBe('stopped');
+      expect(b.peers).toEqual([]);
+    }
+  });
+
+  it('and not twice: one given up that may have been heard is left at that; one resumed goes on', () => {
+    const b = new Bench([['http://a/announce']]);
+    b.heard = true;
+    b.announcer.start(0);
+    b.ok(b.tick());
+    b.figures.left = 0;
+    b.announcer.completed(0);
+    expect(event(b.tick())).toBe('completed');
+    b.announcer.stop(0);
+    expect(event(b.next())).toBe('stopped');
+    const c = new Bench([['http://a/announce']]);
+    c.announcer.start(0);
+    c.ok(c.tick());
+    c.figures.left = 0;
+    c.announcer.completed(0);
+    c.announcer.stop(0);
+    const last = c.next();
+    c.announcer.start(0);
+    c.ok(last);
+    expect(event(c.later())).toBe('started');
+  });
+
   it('a resumed torrent starts anew, after the good-bye has been heard', () => {
     const b = new Bench([['http://a/announce']]);
     b.announcer.start(0);
@@ -647,6 +687,7 @@ describe('two families', () => {
 
   it('completed and stopped are told over each family that knows us', () => {
     const b = new Bench([['http://a/announce']], both);
+    b.heard = true;
     b.announcer.start(0);
     b.ok(b.tick());
     b.ok(b.tick());

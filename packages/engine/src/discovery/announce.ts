@@ -23,26 +23,27 @@
 import { assert } from '../base/assert.ts';
 import type { IoFault } from '../base/errors.ts';
 import type { Rng } from '../base/random.ts';
-import { type AnnounceMode, makeTracker, type Path, type Tracker, trackerStatus, Walk } from './announce-state.ts';
+import type { AnnounceFigures, AnnounceMode, AnnouncerOptions, AnnounceSink } from './announce-options.ts';
+import { makeTracker, type Path, type Tracker, trackerStatus, Walk } from './announce-state.ts';
 import {
   type AnnounceEvent,
   type AnnounceReply,
   type Family,
   failedReply,
-  type NamedPeer,
   NO_FAMILY,
   type ScrapeReply,
-  type TrackerRequest,
   type TrackerStatus,
 } from './tracker.ts';
 import { scrapeUrl } from './tracker-http.ts';
 
-export type { AnnounceMode } from './announce-state.ts';
+export type { AnnounceFigures, AnnounceMode, AnnouncerOptions, AnnounceSink };
 
 /** Whole exchange of an announce or scrape (DEMANDS N4). */
 export const ANNOUNCE_TIMEOUT_MS = 30_000;
 /** Nobody waits long for the answer to a good-bye (libtorrent's figure). */
 export const STOP_TIMEOUT_MS = 5_000;
+/** One that stops the moment it is complete says so first; its good-bye must not wait long for that. */
+export const LAST_TIMEOUT_MS = 1_000;
 /** Peers asked for (libtorrent's figure). */
 export const NUM_WANT = 200;
 /** Real lists end below 150; a magnet of 10,000 must not cost what it names. */
@@ -56,53 +57,6 @@ const BUSY_RETRY_MS = 1_000;
 /** Regular announces come up to a tenth late, but no more than this, so that torrents added together drift apart. */
 const SPREAD_MAX_MS = 120_000;
 const SCRAPE_MIN_MS = 60_000;
-
-/** What an announce says of the transfer; filled by the torrent at the moment of asking. Session totals in bytes. */
-export interface AnnounceFigures {
-  uploaded: number;
-  downloaded: number;
-  /** Wanted and missing; of a partial seed, missing of the whole torrent; -1 while the metadata is missing. */
-  left: number;
-  /** BEP 21: has all it wants, but not all there is. */
-  partialSeed: boolean;
-}
-
-export interface AnnounceSink {
-  /**
-   * Ask this; then say `answered`, `scraped` or `failed` with the same id. May be queued, and must not be answered from
-   * inside.
-   */
-  onAsk(request: TrackerRequest): void;
-  /** The answer to this request is of no interest any more; none shall be given. True: the tracker may have heard it. */
-  onAbandon(id: number): boolean;
-  /** 6 and 18 bytes a peer, usable addresses only; borrowed until return. Names are rare and still need resolving. */
-  onPeers(peers4: Uint8Array, peers6: Uint8Array, named: readonly NamedPeer[]): void;
-  /** How a tracker sees us (BEP 24): one vote. */
-  onExternalIp(ip: Uint8Array, trackerIp: string): void;
-  /** Of an exclusive torrent: another tracker answers now than before. The peers of the old one are dropped (BEP 27). */
-  onTrackerSwitched(): void;
-  /** A new warning of a tracker, cleaned for display. */
-  onTrackerWarning(url: string, message: string): void;
-  /** Asks for the figures of the moment. */
-  fillFigures(into: AnnounceFigures): void;
-}
-
-export interface AnnouncerOptions {
-  readonly infoHash: Uint8Array;
-  readonly peerId: Uint8Array;
-  /** 32 random bits, kept for the life of the torrent. */
-  readonly key: number;
-  /** As the torrent or magnet has them; blank, broken and doubled URLs are passed over, empty tiers too. */
-  readonly tiers: readonly (readonly string[])[];
-  /** What trackers are asked over. */
-  readonly families: readonly Family[];
-  readonly mode: AnnounceMode;
-  /** One tracker at a time, whatever the mode. */
-  readonly exclusive: boolean;
-  /** May be shared by all torrents of a session. */
-  readonly rng: Rng;
-  readonly sink: AnnounceSink;
-}
 
 export class Announcer {
   /** Port we take connections on; 0: none. */
@@ -148,6 +102,7 @@ export class Announcer {
   answered(id: number, now: number, reply: AnnounceReply, remoteIp: string): void {
     const request = this.#takeRequest(id);
     if (request?.kind === Kind.Announce) this.#answered(request, now, reply, remoteIp);
+    else if (request?.kind === Kind.Last) this.#lastSaid(request);
   }
 
   /** The answer to a scrape. */
@@ -165,6 +120,7 @@ export class Announcer {
   /** The request did not get an answer. */
   failed(id: number, now: number, fault: IoFault): void {
     const request = this.#takeRequest(id);
+    if (request?.kind === Kind.Last) return this.#lastSaid(request);
     if (request?.kind !== Kind.Announce) return;
     this.#answered(request, now, failedReply(fault.message), '');
     request.path.absent = fault.code === NO_FAMILY || fault.code === 'ENETUNREACH';
@@ -417,18 +373,28 @@ export class Announcer {
     for (const path of tracker.paths) {
       for (let i = this.#requests.length - 1; i >= 0; i--) {
         const request = this.#requests[i]!;
-        if (request.path !== path || request.kind === Kind.Stop) continue;
+        if (request.path !== path || request.kind === Kind.Stop || request.kind === Kind.Last) continue;
         this.#takeRequest(request.id);
-        if (this.#sink.onAbandon(request.id) && request.kind === Kind.Announce) path.started = true;
+        if (!this.#sink.onAbandon(request.id) || request.kind !== Kind.Announce) continue;
+        path.started = true;
+        if (request.event === 'completed') path.completeDue = false;
       }
-      const known = path.started;
+      const { started, completeDue } = path;
       path.started = false;
       path.completeDue = false;
       path.minAt = 0;
-      if (!known) continue;
+      if (!started) continue;
       this.#sink.fillFigures(figures);
-      this.#request(path, Kind.Stop, 'stopped', STOP_TIMEOUT_MS);
+      if (completeDue && figures.left === 0) this.#request(path, Kind.Last, 'completed', LAST_TIMEOUT_MS);
+      else this.#request(path, Kind.Stop, 'stopped', STOP_TIMEOUT_MS);
     }
+  }
+
+  /** The `completed` of one that stops has been heard, or not: now its good-bye, unless it goes on after all. */
+  #lastSaid({ path }: Request): void {
+    if (this.#running && this.#find(path.tracker.url) === path.tracker) return;
+    this.#sink.fillFigures(figures);
+    this.#request(path, Kind.Stop, 'stopped', STOP_TIMEOUT_MS);
   }
 
   /** Hands out one request, an announce with the figures just filled in. */
@@ -454,7 +420,7 @@ export class Announcer {
               downloaded: figures.downloaded,
               left: figures.left,
               event,
-              numWant: kind === Kind.Stop ? 0 : this.numWant,
+              numWant: kind === Kind.Stop || kind === Kind.Last ? 0 : this.numWant,
               key: this.#key,
               trackerId: path.trackerId,
               supportCrypto: this.supportCrypto,
@@ -635,7 +601,7 @@ export class Announcer {
   }
 }
 
-const Kind = { Announce: 0, Stop: 1, Scrape: 2 } as const;
+const Kind = { Announce: 0, Stop: 1, Scrape: 2, Last: 3 } as const;
 type Kind = (typeof Kind)[keyof typeof Kind];
 
 interface Request {
