@@ -12,7 +12,7 @@ import { type CoreOptions, SessionCore } from '../src/session/core.ts';
 import type { CoreDhtOptions } from '../src/session/discovery.ts';
 import type { Entry } from '../src/session/entry.ts';
 import type { EntrySink } from '../src/session/entry-options.ts';
-import type { EncryptionPolicy, TorrentState } from '../src/session/types.ts';
+import type { EncryptionPolicy, TorrentState, TransportPolicy } from '../src/session/types.ts';
 import { CandidateSource } from '../src/swarm/peer-book.ts';
 import type { SimNode } from './node.ts';
 import type { SimTorrent } from './torrent.ts';
@@ -29,10 +29,13 @@ export interface SimSessionOptions {
   readonly existing?: 'check' | 'trust';
   /** "ip:port", besides those that trackers name. */
   readonly peers?: readonly { readonly ip: string; readonly port: number }[];
+  /** False: knows no tracker, only `peers` and whom they tell of. Default true. */
+  readonly trackers?: boolean;
   readonly dht?: CoreDhtOptions | null;
   readonly pex?: boolean;
   readonly lsd?: boolean;
   readonly encryption?: EncryptionPolicy;
+  readonly transport?: TransportPolicy;
   readonly log?: (line: string) => void;
 }
 
@@ -75,6 +78,7 @@ export class SimSession implements EntrySink {
       pex: options.pex ?? false,
       lsd: options.lsd ?? false,
       encryption: options.encryption ?? 'off',
+      transport: options.transport ?? 'tcp',
       announceMode: 'tier',
       log: options.log ?? null,
     };
@@ -156,7 +160,7 @@ export class SimSession implements EntrySink {
       infoHashV2: null,
       name: torrent.name,
       folder: SIM_FOLDER,
-      trackers: torrent.trackers.map((url) => [url]),
+      trackers: (options.trackers ?? true) ? torrent.trackers.map((url) => [url]) : [],
       trackersEdited: false,
       webSeeds: [],
       select: null,

@@ -22,7 +22,7 @@ import { type CoreDhtOptions, Discovery } from './discovery.ts';
 import { Entry } from './entry.ts';
 import type { EntryOptions } from './entry-options.ts';
 import { Link } from './link.ts';
-import type { EncryptionPolicy } from './types.ts';
+import type { EncryptionPolicy, TransportPolicy } from './types.ts';
 import { UdpHub } from './udp-hub.ts';
 
 /** What the public face hears of a session as a whole. */
@@ -46,6 +46,7 @@ export interface CoreOptions {
   readonly pex: boolean;
   readonly lsd: boolean;
   readonly encryption: EncryptionPolicy;
+  readonly transport: TransportPolicy;
   readonly announceMode: AnnounceMode;
   readonly log: ((line: string) => void) | null;
 }
@@ -94,6 +95,7 @@ export class SessionCore {
   #armed = false;
   #listenStarted = false;
   #listenEnded = false;
+  #udpCount = 0;
   #nextTickMs = 0;
   #nextDialMs = 0;
 
@@ -121,8 +123,9 @@ export class SessionCore {
     if (this.#listenStarted || this.closed) return;
     this.#listenStarted = true;
     this.begin();
-    if (this.options.port === null) this.udp.open(0);
-    else this.#listenAt(0, this.options.port);
+    const { port, transport } = this.options;
+    if (port === null || transport === 'utp') this.udp.open(port ?? 0);
+    else this.#listenAt(0, port);
   }
 
   /** One family after the other, so that a port the system picks for the first is asked for the others too. */
@@ -143,7 +146,7 @@ export class SessionCore {
         this.#sink.onListening(bound);
         next();
       },
-      onAccept: (conn) => this.#accept(conn),
+      onAccept: (conn) => this.accept(conn, false),
       onListenFault: (fault) => {
         this.begin();
         this.#sink.onListenFault(local, fault);
@@ -151,6 +154,16 @@ export class SessionCore {
       },
     };
     this.#listeners.push(this.ports.net.listen(local, sink));
+  }
+
+  /** uTP alone: a UDP socket is bound, or could not be. */
+  listeningByUdp(local: Endpoint, fault: IoFault | null): void {
+    if (this.options.transport !== 'utp' || this.options.port === null) return;
+    if (fault === null) {
+      this.listening.push(local);
+      this.#sink.onListening(local);
+    } else this.#sink.onListenFault(local, fault);
+    if (++this.#udpCount === this.options.bind.length) this.#listened();
   }
 
   /** All addresses were tried. */
@@ -258,6 +271,7 @@ export class SessionCore {
       this.#alarms.delete(alarm);
       alarm.ring();
     }
+    this.udp.tick(now);
     this.announces.run(now);
     this.discovery.run(now);
     if (now >= this.#nextDialMs && !this.closed) this.#nextDialMs = this.dialer.run(now, this.active);
@@ -268,7 +282,8 @@ export class SessionCore {
       entry.due(now);
     }
     // deciding and flushing may touch more (an upload read from cache, a limit met): go on until all is quiet
-    for (let round = 0; round < 4 && (this.touchedEntries.length > 0 || this.touchedLinks.length > 0); round++) {
+    let told = false;
+    for (let round = 0; round < 4 && (round === 0 || told || this.#hasTouched); round++) {
       for (let i = 0; i < this.touchedEntries.length; i++) {
         const entry = this.touchedEntries[i]!;
         entry.endTurn(now);
@@ -277,10 +292,15 @@ export class SessionCore {
       this.touchedEntries.length = 0;
       for (let i = 0; i < this.touchedLinks.length; i++) this.touchedLinks[i]!.flush();
       this.touchedLinks.length = 0;
+      told = this.udp.endTurn(now);
     }
     this.#armed = false;
-    if (this.touchedEntries.length > 0 || this.touchedLinks.length > 0) this.begin();
+    if (this.#hasTouched) this.begin();
     this.ports.loop.wakeAt(this.#nextAt());
+  }
+
+  get #hasTouched(): boolean {
+    return this.touchedEntries.length > 0 || this.touchedLinks.length > 0;
   }
 
   /** Candidates came, or a connection ended: dial in this turn. */
@@ -346,11 +366,12 @@ export class SessionCore {
     if (this.#arenas.length < MAX_ARENAS) this.#arenas.push(arena);
   }
 
-  #accept(conn: Conn): void {
+  /** A connection came in. */
+  accept(conn: Conn, utp: boolean): void {
     this.begin();
     const link = new Link(this, conn.remote, true, null, -1);
     conn.sink = link;
-    link.carry(conn);
+    link.carry(conn, utp);
     if (this.full) this.#makeRoom();
     if (this.closed || this.full || parseIp(conn.remote.ip) === null) {
       conn.close();
@@ -391,7 +412,13 @@ export class SessionCore {
   #nextAt(): number {
     // one that is closed dials no more, whatever was asked for
     const dialAt = this.closed ? Number.POSITIVE_INFINITY : this.#nextDialMs;
-    let at = Math.min(this.announces.nextAt(), this.discovery.nextAt(), dialAt, this.#deadlines.minKey);
+    let at = Math.min(
+      this.udp.nextAt(),
+      this.announces.nextAt(),
+      this.discovery.nextAt(),
+      dialAt,
+      this.#deadlines.minKey,
+    );
     for (const alarm of this.#alarms) at = Math.min(at, alarm.atMs);
     if (this.links.size > 0 || this.active.size > 0) at = Math.min(at, this.#nextTickMs);
     return at;

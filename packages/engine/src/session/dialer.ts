@@ -4,15 +4,19 @@
  * Limits: HALF_OPEN connects under way, DIALS_PER_SECOND started, the session's and the torrent's connection caps.
  */
 
+import type { IoFault } from '../base/errors.ts';
 import type { Endpoint } from '../base/ports.ts';
 import type { SessionCore } from './core.ts';
 import type { Entry } from './entry.ts';
 import { Link } from './link.ts';
+import { Race } from './race.ts';
 
 /** Connects under way at once; home routers choke on more. */
 const HALF_OPEN = 50;
 /** Started each second over all torrents (libtorrent's connection_speed: 30). */
 const DIALS_PER_SECOND = 30;
+
+const NO_ROUTE: IoFault = { code: 'ENETUNREACH', message: 'no UDP socket leads there' };
 
 export class Dialer {
   halfOpen = 0;
@@ -85,7 +89,14 @@ export class Dialer {
     const link = new Link(this.#core, remote, false, entry, candidate, hidden, again);
     this.#pending.add(link);
     this.#core.addLink(link);
-    link.carry(this.#core.ports.net.connect(remote, this.#core.bindFor(remote.ip), link));
+    const { transport } = this.#core.options;
+    if (transport === 'tcp') {
+      return link.carry(this.#core.ports.net.connect(remote, this.#core.bindFor(remote.ip), link), false);
+    }
+    if (transport === 'both') return link.carryEither(new Race(this.#core, link, remote));
+    const conn = this.#core.udp.connectUtp(remote, link);
+    if (conn === null) link.onClosed(NO_ROUTE);
+    else link.carry(conn, true);
   }
 }
 

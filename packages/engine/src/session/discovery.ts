@@ -264,7 +264,11 @@ export class Discovery {
     for (const text of named) {
       const endpoint = parseEndpoint(text);
       if (endpoint === null) continue;
-      this.#resolve(endpoint.host, (ip) => dht.addRouter(this.#core.turn.now, ip, endpoint.port));
+      this.#resolve(endpoint.host, (ip) => {
+        dht.addRouter(this.#core.turn.now, ip, endpoint.port);
+        // a node that the user names is one like all others, and in a small network there may be no more
+        if (options?.bootstrap != null) dht.addNode(this.#core.turn.now, ip, endpoint.port);
+      });
     }
   }
 

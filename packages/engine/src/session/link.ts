@@ -21,6 +21,7 @@ import type { Rc4 } from '../wire/rc4.ts';
 import { SilentSink } from '../wire/silent-sink.ts';
 import type { SessionCore } from './core.ts';
 import type { Entry } from './entry.ts';
+import type { Race } from './race.ts';
 
 export const HANDSHAKE_MS = 8500;
 /** A peer that takes nothing for so long is closed (DEMANDS W6). */
@@ -43,6 +44,7 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   entry: Entry | null;
   /** Where the peer book has its address; -1 for one that came by itself, until it says where it listens. */
   candidate: number;
+  utp = false;
   encryption: Encryption = 'none';
   /** Something came from the other side. */
   heard = false;
@@ -58,6 +60,7 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   touched = false;
   readonly #core: SessionCore;
   #conn: Conn | null = null;
+  #race: Race | null = null;
   #sending = false;
   #sendingSinceMs = 0;
   #mse: MseHandshake | null = null;
@@ -93,8 +96,15 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   }
 
   /** The transport, right after it was made. */
-  carry(conn: Conn): void {
+  carry(conn: Conn, utp: boolean): void {
     this.#conn = conn;
+    this.#race = null;
+    this.utp = utp;
+  }
+
+  /** Or two of them, of which one will be. */
+  carryEither(race: Race): void {
+    this.#race = race;
   }
 
   // ------------------------------------------------------------------------------------------------------- conn sink
@@ -139,6 +149,7 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   onClosed(fault: IoFault | null): void {
     this.#core.begin();
     this.#conn = null;
+    this.#race = null;
     this.close(PeerFault.Closed, fault);
   }
 
@@ -244,6 +255,8 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
     const conn = this.#conn;
     this.#conn = null;
     conn?.close();
+    this.#race?.cancel();
+    this.#race = null;
     this.conversation.close();
     if (this.peer !== null) this.peer.swarm.detach(this.peer);
     this.#core.linkClosed(this, fault, why);

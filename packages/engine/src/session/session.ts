@@ -81,6 +81,7 @@ export class Session implements AsyncDisposable, CoreSink {
         dht: coreDht(options.dht),
         pex: options.pex ?? true,
         lsd: options.lsd ?? true,
+        transport: options.transport ?? 'both',
         encryption: options.encryption ?? 'allow',
         announceMode: options.announceMode ?? 'tier',
         log: options.log ?? null,
@@ -461,7 +462,10 @@ function checkOptions(options: SessionOptions): void {
   if (port !== undefined && port !== null && !(Number.isInteger(port) && port >= 0 && port <= 65535)) {
     throw new ShoalError('bad-option', `port ${port} is not between 0 and 65535`);
   }
-  const { encryption } = options;
+  const { encryption, transport } = options;
+  if (transport !== undefined && !['tcp', 'utp', 'both'].includes(transport)) {
+    throw new ShoalError('bad-option', `transport is tcp, utp or both, not ${transport}`);
+  }
   if (encryption !== undefined && !['off', 'allow', 'prefer', 'require'].includes(encryption)) {
     throw new ShoalError('bad-option', `encryption is off, allow, prefer or require, not ${encryption}`);
   }

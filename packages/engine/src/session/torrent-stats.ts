@@ -40,6 +40,7 @@ export function peerStats(entry: Entry): PeerStats[] {
     address: peer.link.remote,
     client: peer.conversation.remote.client ?? clientName(peer.peerId),
     incoming: peer.link.incoming,
+    transport: peer.link.utp ? 'utp' : 'tcp',
     encryption: peer.link.encryption ?? 'none',
     progress: peer.has === null ? Number(peer.rawAll) : peer.has.count / Math.max(1, peer.has.length),
     downRate: peer.down.rateBps,

@@ -34,6 +34,8 @@ export interface SessionOptions {
   readonly pex?: boolean;
   /** Peers in the local network are found by multicast (BEP 14). Default true. */
   readonly lsd?: boolean;
+  /** TCP, uTP (BEP 29), or (default) both: whichever connects first. */
+  readonly transport?: TransportPolicy;
   /**
    * Message Stream Encryption: 'off'; 'allow' (default): taken, and tried where the plain way fails; 'prefer': tried first;
    * 'require': nothing else, and RC4 for the whole stream.
@@ -51,6 +53,9 @@ export interface SessionOptions {
   /** Sees what the session does, one line each. Default: none. */
   readonly log?: (line: string) => void;
 }
+
+/** What connections to peers run over. */
+export type TransportPolicy = 'tcp' | 'utp' | 'both';
 
 export type EncryptionPolicy = 'off' | 'allow' | 'prefer' | 'require';
 
@@ -139,6 +144,7 @@ export interface PeerStats {
   readonly address: Endpoint;
   readonly client: string;
   readonly incoming: boolean;
+  readonly transport: 'tcp' | 'utp';
   /** How the stream is hidden: not at all, only its beginning, or all of it. */
   readonly encryption: 'none' | 'handshake' | 'rc4';
   /** Share of the torrent it has, 0..1. */

@@ -3,17 +3,20 @@
  * by UDP shares them; the first byte of a datagram tells whose it is:
  *
  *     'd'                     DHT (BEP 5): the beginning of a bencoded dictionary
+ *     version 1, a type 0..4  uTP (BEP 29)
  *     else a tracker's reply  (BEP 15), known by its transaction id and sender
  *
  * Invariant: what leaves for an address leaves by a socket of its family, and without one it does not leave.
  */
 
+import type { IoFault } from '../base/errors.ts';
 import { formatEndpoint } from '../base/ip.ts';
-import type { Endpoint, UdpSink, UdpSocket } from '../base/ports.ts';
+import type { Conn, ConnSink, Endpoint, UdpSink, UdpSocket } from '../base/ports.ts';
+import { UtpMux } from '../transport/utp-mux.ts';
 import type { SessionCore } from './core.ts';
 
-/** Room for what comes in while a turn is busy. */
-const BUFFER_BYTES = 1 << 20;
+/** Room for what comes in while a turn is busy; uTP at full speed fills less in no time (libtorrent asks for 1 MiB). */
+const BUFFER_BYTES = 4 << 20;
 const DICTIONARY = 0x64;
 
 export class UdpHub {
@@ -24,9 +27,44 @@ export class UdpHub {
   /** The DHT's own, where it has a port of its own. */
   readonly #dhtSockets: BoundSocket[] = [];
   #opened = false;
+  /** Null: the session is without uTP. */
+  readonly utp: UtpMux | null;
 
   constructor(core: SessionCore) {
     this.#core = core;
+    this.utp =
+      core.options.transport === 'tcp'
+        ? null
+        : new UtpMux({
+            random: core.ports.random,
+            sink: {
+              onUtpSend: (bytes, ip, port) => this.send(bytes, ip, port),
+              onUtpAccept: (conn) => core.accept(conn, true),
+            },
+          });
+  }
+
+  /** Starts a uTP connection, or null where no socket leads there. */
+  connectUtp(remote: Endpoint, sink: ConnSink): Conn | null {
+    const { v4, v6 } = this.families;
+    if (this.utp === null || !(remote.ip.includes(':') ? v6 : v4)) return null;
+    return this.utp.connect(this.#core.turn.now, remote, sink);
+  }
+
+  /** uTP's deadlines. */
+  tick(now: number): void {
+    if (this.utp !== null && this.utp.nextAt() <= now) this.utp.tick(now, micros(now));
+  }
+
+  /** Sends what uTP has; true: somebody was told something. */
+  endTurn(now: number): boolean {
+    if (this.utp === null || this.utp.nextAt() !== 0) return false;
+    this.utp.endTurn(now, micros(this.#core.ports.clock.now()));
+    return true;
+  }
+
+  nextAt(): number {
+    return this.utp?.nextAt() ?? Infinity;
   }
 
   /** Opens the sockets, once it is clear which port TCP has (0: none, any will do). */
@@ -36,9 +74,9 @@ export class UdpHub {
     this.#core.announces.udp = this;
     const { bind, dht } = this.#core.options;
     for (const ip of bind) {
-      this.#sockets.push(new BoundSocket(this.#core, this, ip, tcpPort));
+      this.#sockets.push(new BoundSocket(this.#core, this, ip, tcpPort, true));
       if (dht !== null && dht.port !== null && dht.port !== tcpPort) {
-        this.#dhtSockets.push(new BoundSocket(this.#core, this, ip, dht.port));
+        this.#dhtSockets.push(new BoundSocket(this.#core, this, ip, dht.port, false));
       }
     }
   }
@@ -62,6 +100,8 @@ export class UdpHub {
   }
 
   close(): void {
+    this.utp?.closeAll();
+    this.endTurn(this.#core.turn.now);
     for (const socket of [...this.#sockets, ...this.#dhtSockets]) socket.close();
     this.families.v4 = false;
     this.families.v6 = false;
@@ -71,6 +111,7 @@ export class UdpHub {
   bound(local: Endpoint): void {
     if (local.ip.includes(':')) this.families.v6 = true;
     else this.families.v4 = true;
+    if (this.utp !== null) this.utp.local = local;
     this.#core.discovery.reachable();
   }
 }
@@ -86,7 +127,11 @@ class BoundSocket implements UdpSink {
   #fellBack: boolean;
   #closed = false;
 
-  constructor(core: SessionCore, hub: UdpHub, ip: string, port: number) {
+  /** It is where peers reach us by uTP. */
+  readonly #main: boolean;
+
+  constructor(core: SessionCore, hub: UdpHub, ip: string, port: number, main: boolean) {
+    this.#main = main;
     this.#core = core;
     this.#hub = hub;
     this.#ip = ip;
@@ -109,6 +154,7 @@ class BoundSocket implements UdpSink {
     if (this.#closed) return;
     this.#core.begin();
     this.local = local;
+    if (this.#main) this.#core.listeningByUdp(local, null);
     this.#hub.bound(local);
   }
 
@@ -117,15 +163,23 @@ class BoundSocket implements UdpSink {
     const core = this.#core;
     core.begin();
     if (bytes[0] === DICTIONARY) core.discovery.dht?.datagram(core.turn.now, bytes, ip, port);
-    else core.announces.datagram(core.turn.now, bytes, ip, port);
+    else {
+      const { utp } = this.#hub;
+      if (utp?.datagram(core.turn.now, micros(core.ports.clock.now()), bytes, ip, port)) return;
+      core.announces.datagram(core.turn.now, bytes, ip, port);
+    }
   }
 
-  onUdpFault(fault: { readonly message: string }): void {
+  onUdpFault(fault: IoFault): void {
     if (this.#closed) return;
     this.#core.begin();
     this.#core.options.log?.(`udp: ${fault.message}`);
     this.local = null;
-    if (this.#fellBack) return;
+    // uTP alone is heard at this port or not at all
+    if (this.#fellBack || this.#core.options.transport === 'utp') {
+      if (this.#main) this.#core.listeningByUdp({ ip: this.#ip, port: 0 }, fault);
+      return;
+    }
     // another program has this port for UDP: who is asked can answer to any
     this.#fellBack = true;
     this.#socket = this.#open(0);
@@ -136,6 +190,11 @@ class BoundSocket implements UdpSink {
     this.#core.options.log?.(`udp: binding ${formatEndpoint(this.#ip, port)}`);
     return this.#core.ports.net.udp(local, { group: null, shared: false, bufferBytes: BUFFER_BYTES }, this);
   }
+}
+
+/** The clock as uTP writes it: microseconds modulo 2^32. */
+function micros(nowMs: number): number {
+  return Math.floor(nowMs * 1000) % 0x100000000;
 }
 
 function sendBy(sockets: readonly BoundSocket[], bytes: Uint8Array, ip: string, port: number): boolean {

@@ -479,7 +479,10 @@ export class UtpSocket implements Conn {
     if (batch.left === 0) return;
     const outbox = this.#outbox;
     // packets are no longer than a quarter of what the other side takes
-    const datagram = Math.max(LEAST_DATAGRAM, Math.min(this.#mtu.datagram, this.#peerWindow >>> 2));
+    let datagram = Math.max(LEAST_DATAGRAM, Math.min(this.#mtu.datagram, this.#peerWindow >>> 2));
+    // before he has shown that he hears us a packet must fit into what he may get, or nothing would ever leave
+    if (!this.#verified) datagram = Math.min(datagram, 3 * this.#bytesIn - this.#bytesOut - outbox.waitingBytes);
+    if (datagram <= UTP_HEADER_BYTES) return;
     const most = Math.min(Math.max(this.#ledbat.window, LEAST_UNSENT_BYTES, 2 * datagram), MOST_UNSENT_BYTES);
     while (batch.left > 0 && outbox.waitingBytes < most) {
       let room = outbox.room(datagram);
