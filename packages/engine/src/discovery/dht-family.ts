@@ -153,7 +153,7 @@ export class DhtFamily {
 
   /** Gives a lookup whom we know: the closest of the table, restored ones while that is small, bootstrap nodes too. */
   fill(lookup: Lookup): void {
-    const count = this.table.closestSpread(lookup.target, 0, KNOWN_FOR_LOOKUP, scratch, false);
+    const count = this.table.closestFair(lookup.target, 0, KNOWN_FOR_LOOKUP, scratch, false);
     for (let i = 0; i < count; i++) {
       const node = scratch[i]!;
       lookup.addKnown(new Uint8Array(node.compact), node.ip, node.port);

@@ -24,6 +24,8 @@ import { K } from './routing-table.ts';
 const ALPHA = 5;
 const MAX_QUERIES = 200;
 const MAX_CANDIDATES = 160;
+/** Ids that do not match their address cost nothing to make: so many are asked while others may answer. */
+const MAX_INSECURE = 8;
 const CONTACTS_PER_REPLY = 5;
 /** A reply has 8; some send twice as many. */
 const NODES_PER_REPLY = 20;
@@ -101,6 +103,7 @@ export class Lookup {
   /** Bootstrap nodes in flight stand apart: five of them, dead, must not keep us from asking others. */
   #flying = 0;
   #routersFlying = 0;
+  #insecureAsked = 0;
   #slow = 0;
   #late = 0;
   #advancing = false;
@@ -290,6 +293,7 @@ export class Lookup {
         if (source !== null && source.contacted >= CONTACTS_PER_REPLY) continue;
         if (this.#flying >= ALPHA) return false;
         if (this.queried >= MAX_QUERIES) continue;
+        if (strict && !candidate.secure && ++this.#insecureAsked > MAX_INSECURE) continue;
         if (!this.#ask(now, candidate)) continue;
         networks.add(candidate.network);
         waiting = true;
@@ -370,28 +374,33 @@ export class Lookup {
     return compareDistance(a.compact, b.compact, this.target) < 0;
   }
 
-  /** Forgets one that was not asked: of a network that has others closer, else the furthest if the newcomer is closer. */
+  /** Forgets one that was not asked: the furthest of those least worth, unless the newcomer is worth even less. */
   #makeRoom(newcomer: Candidate): boolean {
     const list = this.#list;
     this.#networks.clear();
-    let crowded = -1;
-    let last = -1;
+    let victim = -1;
+    let least = 3;
     for (let i = 0; i < list.length; i++) {
       const candidate = list[i]!;
-      if (candidate.state === CandidateState.New) {
-        last = i;
-        if (this.#networks.has(candidate.network)) crowded = i;
-      }
+      const worth = this.#worth(candidate);
       this.#networks.add(candidate.network);
+      if (candidate.state !== CandidateState.New || worth > least) continue;
+      victim = i;
+      least = worth;
     }
-    const victim = crowded >= 0 ? crowded : last;
     if (victim < 0) return false;
-    const moreOfTheSame = crowded < 0 || this.#networks.has(newcomer.network);
-    if (moreOfTheSame && this.#isCloser(list[victim]!, newcomer)) return false;
+    const worth = this.#worth(newcomer);
     const gone = list[victim]!;
+    if (worth < least || (worth === least && this.#isCloser(gone, newcomer))) return false;
     this.#known.delete(keyOf(gone.compact, ID_BYTES, gone.compact.length));
     list.splice(victim, 1);
     return true;
+  }
+
+  /** 0: there are closer ones of its network; 1: its id does not match its address; 2: neither. */
+  #worth(candidate: Candidate): number {
+    if (this.#networks.has(candidate.network)) return 0;
+    return candidate.secure ? 2 : 1;
   }
 }
 

@@ -291,8 +291,8 @@ export class DhtServer {
     const each = (near4 === null ? 0 : 26) + (near6 === null ? 0 : 38);
     const frames = (near4 === null ? 0 : NODES_FRAME) + (near6 === null ? 0 : NODES_FRAME);
     const count = each === 0 ? 0 : Math.max(0, Math.min(K, Math.floor((room - frames) / each)));
-    if (near4 !== null) this.#found.length = near4.closest(target, targetAt, count, this.#found, true);
-    if (near6 !== null) this.#found6.length = near6.closest(target, targetAt, count, this.#found6, true);
+    if (near4 !== null) this.#found.length = near4.closestFair(target, targetAt, count, this.#found, true);
+    if (near6 !== null) this.#found6.length = near6.closestFair(target, targetAt, count, this.#found6, true);
     return count;
   }
 

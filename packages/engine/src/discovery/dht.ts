@@ -74,6 +74,7 @@ const PACE_MS = 10_000;
 const PING_MEMORY_MS = 60_000;
 const MAX_PINGED = 600;
 const STORE_TICK_MS = 10_000;
+const VOTE_EVERY_MS = 5_000;
 /** With nobody to ask there is nothing to wait for. */
 const LONELY_MS = 1000;
 
@@ -163,6 +164,10 @@ export class Dht {
   readonly #ip4: Uint8Array = new Uint8Array(4);
   readonly #compact4: Uint8Array = new Uint8Array(26);
   readonly #compact6: Uint8Array = new Uint8Array(38);
+  /** Our addresses as `external` has them since our own votes, and when the next vote for them counts. */
+  #seen4: Uint8Array | null = null;
+  #seen6: Uint8Array | null = null;
+  #voteAt: number = Number.NEGATIVE_INFINITY;
   #queriesIn = 0;
   #repliesIn = 0;
   #bytesIn = 0;
@@ -465,11 +470,17 @@ export class Dht {
   #vote(now: number, m: KrpcMessage, from: string, router: boolean): void {
     const length = m.ipLength === 6 || m.ipLength === 4 ? 4 : 16;
     const external = this.#external;
+    // one who sees us as all do is worth a vote now and then
+    const known = length === 4 ? this.#seen4 : this.#seen6;
+    if (known !== null && now < this.#voteAt && sameBytes(m.bytes, m.ipAt, known)) return;
+    this.#voteAt = now + VOTE_EVERY_MS;
     if (!external.vote(now, m.copy(m.ipAt, length), from, router ? 'router' : 'dht')) return;
     const seen = length === 4 ? external.ip4 : external.ip6;
     if (seen === null) return;
     const family = length === 4 ? 4 : 6;
     this.#host.family(family).bindTo(now, seen);
+    if (family === 4) this.#seen4 = parseIp(seen);
+    else this.#seen6 = parseIp(seen);
     this.#sink.onDhtExternalIp?.(family, seen);
   }
 
@@ -542,6 +553,11 @@ export class Dht {
     bytes[3] = value;
     return bytes;
   }
+}
+
+function sameBytes(bytes: Uint8Array, at: number, wanted: Uint8Array): boolean {
+  for (let i = 0; i < wanted.length; i++) if (bytes[at + i] !== wanted[i]) return false;
+  return true;
 }
 
 function target20(bytes: Uint8Array): Uint8Array {

@@ -72,10 +72,15 @@ class Bucket {
 export class RoutingTable {
   count = 0;
   ownId: Uint8Array;
+  #insecureCount = 0;
+  /** Nodes of each network. */
+  #crowds = new Map<number | string, number>();
   #buckets: (Bucket | null)[] = [];
   #byIp = new Map<string, RouteNode>();
   /** First words' distances of what `closest` has chosen so far. */
   readonly #keys: Float64Array = new Float64Array(64);
+  readonly #crowd: RouteNode[] = [];
+  readonly #networks: Set<number | string> = new Set();
 
   constructor(ownId: Uint8Array) {
     this.ownId = ownId;
@@ -223,22 +228,72 @@ export class RoutingTable {
    * Puts the nodes closest to an id into `out`, closest first; returns how many. With `good`, none that owes an answer.
    */
   closest(target: Uint8Array, targetAt: number, max: number, out: RouteNode[], good: boolean): number {
+    return this.#closest(target, targetAt, max, out, good, false);
+  }
+
+  #closest(
+    target: Uint8Array,
+    targetAt: number,
+    max: number,
+    out: RouteNode[],
+    good: boolean,
+    secure: boolean,
+  ): number {
     const buckets = this.#buckets;
     if (max > this.#keys.length) max = this.#keys.length;
     // nodes of this bucket share more bits with the target than any other, those of deeper ones all the same number
     const home = sharedBits(this.ownId, target, targetAt);
     let found = 0;
-    if (home < buckets.length) found = this.#choose(buckets[home]!, target, targetAt, 0, 0, max, out, good);
+    if (home < buckets.length) found = this.#choose(buckets[home]!, target, targetAt, 0, 0, max, out, good, secure);
     if (found < max) {
       const from = found;
       for (let i = home + 1; i < buckets.length; i++) {
-        found = this.#choose(buckets[i]!, target, targetAt, from, found, max, out, good);
+        found = this.#choose(buckets[i]!, target, targetAt, from, found, max, out, good, secure);
       }
     }
     for (let i = Math.min(home, buckets.length) - 1; i >= 0 && found < max; i--) {
-      found = this.#choose(buckets[i]!, target, targetAt, found, found, max, out, good);
+      found = this.#choose(buckets[i]!, target, targetAt, found, found, max, out, good, secure);
     }
     return found;
+  }
+
+  /**
+   * As `closest`, but first come nodes whose id matches their address, one of a network, however close others are: a crowd
+   * of one /24 or of chosen ids must not be all that we name or start from.
+   */
+  closestFair(target: Uint8Array, targetAt: number, max: number, out: RouteNode[], good: boolean): number {
+    const found = this.closest(target, targetAt, max, out, good);
+    if ((this.#crowds.size === 1 && this.#insecureCount === 0) || isFair(out, found)) return found;
+    const most = this.#keys.length;
+    const all = this.#crowd;
+    this.#networks.clear();
+    const secure = this.#closest(target, targetAt, most, all, good, true);
+    let chosen = this.#pickNetworks(all, secure, out, 0, max);
+    if (chosen === max) return chosen;
+    let count = secure;
+    if (this.#insecureCount > 0) {
+      count = this.#closest(target, targetAt, most, all, good, false);
+      chosen = this.#pickNetworks(all, count, out, chosen, max);
+    }
+    const distinct = chosen;
+    for (let i = 0; i < count && chosen < max; i++) {
+      const node = all[i]!;
+      let taken = false;
+      for (let k = 0; k < distinct; k++) if (out[k] === node) taken = true;
+      if (!taken) out[chosen++] = node;
+    }
+    return chosen;
+  }
+
+  /** Appends those of networks not yet seen. */
+  #pickNetworks(from: readonly RouteNode[], count: number, out: RouteNode[], chosen: number, max: number): number {
+    for (let i = 0; i < count && chosen < max; i++) {
+      const node = from[i]!;
+      if (this.#networks.has(node.network)) continue;
+      this.#networks.add(node.network);
+      out[chosen++] = node;
+    }
+    return chosen;
   }
 
   /** Takes on another id: every node finds its new place, those that do not fit are forgotten. */
@@ -248,6 +303,8 @@ export class RoutingTable {
     this.#buckets = [];
     this.#byIp = new Map();
     this.count = 0;
+    this.#insecureCount = 0;
+    this.#crowds = new Map();
     for (const node of all) {
       const index = this.#bucketOf(node.compact);
       if (index >= 160) continue;
@@ -266,6 +323,7 @@ export class RoutingTable {
     max: number,
     out: RouteNode[],
     good: boolean,
+    secure: boolean,
   ): number {
     if (bucket === null) return found;
     const keys = this.#keys;
@@ -274,7 +332,7 @@ export class RoutingTable {
     const word = readU32(target, targetAt) | 0;
     for (let i = 0; i < nodes.length; i++) {
       const node = nodes[i]!;
-      if (good && node.fails > 0) continue;
+      if ((good && node.fails > 0) || (secure && !node.secure)) continue;
       const distance = (words[i]! ^ word) >>> 0;
       let place = found;
       if (found === max) {
@@ -326,6 +384,8 @@ export class RoutingTable {
     bucket.nodes.push(node);
     this.#byIp.set(node.ip, node);
     this.count++;
+    if (!node.secure) this.#insecureCount++;
+    this.#crowds.set(node.network, (this.#crowds.get(node.network) ?? 0) + 1);
   }
 
   #remove(node: RouteNode): void {
@@ -338,6 +398,10 @@ export class RoutingTable {
     }
     this.#byIp.delete(node.ip);
     this.count--;
+    if (!node.secure) this.#insecureCount--;
+    const others = this.#crowds.get(node.network)! - 1;
+    if (others === 0) this.#crowds.delete(node.network);
+    else this.#crowds.set(node.network, others);
   }
 
   #keepSpare(bucket: Bucket, node: RouteNode): void {
@@ -349,6 +413,16 @@ export class RoutingTable {
     if (spares.length >= MAX_SPARES) spares.shift();
     spares.push(node);
   }
+}
+
+/** Whether the first `count` are of as many networks, with ids that match their addresses. */
+function isFair(nodes: readonly RouteNode[], count: number): boolean {
+  for (let i = 0; i < count; i++) {
+    const { network, secure } = nodes[i]!;
+    if (!secure) return false;
+    for (let k = 0; k < i; k++) if (nodes[k]!.network === network) return false;
+  }
+  return true;
 }
 
 /** Who gives way to a newcomer in a full bucket; null: nobody. */
