@@ -17,7 +17,14 @@ import type { SessionOptions } from './session/types.ts';
 
 export { type IoFault, ShoalError, type ShoalErrorCode } from './base/errors.ts';
 export type { Endpoint } from './base/ports.ts';
-export { formatMagnet, type Magnet, parseMagnet } from './codec/magnet.ts';
+export {
+  formatMagnet,
+  formatPublisher,
+  type Magnet,
+  type Publisher,
+  parseMagnet,
+  parsePublisher,
+} from './codec/magnet.ts';
 export { Metainfo, parseTorrent, type TorrentFile } from './codec/metainfo.ts';
 export {
   type ContentPlace,

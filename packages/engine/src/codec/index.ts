@@ -25,7 +25,15 @@ export {
 } from './create.ts';
 export { infoHashV1, infoHashV2, swarmHashOf } from './infohash.ts';
 export { Layout, type Span } from './layout.ts';
-export { formatMagnet, type Magnet, type MagnetParts, parseMagnet } from './magnet.ts';
+export {
+  formatMagnet,
+  formatPublisher,
+  type Magnet,
+  type MagnetParts,
+  type Publisher,
+  parseMagnet,
+  parsePublisher,
+} from './magnet.ts';
 export { merkleLayer, merkleProof, merkleRoot, padHash, verifyProof } from './merkle.ts';
 export { Metainfo, type ParseExtra, parseInfo, parseTorrent, type TorrentFile } from './metainfo.ts';
 export { clientName, makePeerId, PEER_ID_PREFIX } from './peer-id.ts';

@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { quickestMs } from '../../test/quickest.ts';
-import { toHex } from '../base/bytes.ts';
+import { concat, toHex } from '../base/bytes.ts';
 import { ShoalError } from '../base/errors.ts';
-import { formatMagnet, parseMagnet } from './magnet.ts';
+import { sha1 } from '../base/hash.ts';
+import { formatMagnet, formatPublisher, parseMagnet, parsePublisher } from './magnet.ts';
 
 const HEX = '0123456789abcdef0123456789abcdef01234567';
 const V1 = `magnet:?xt=urn:btih:${HEX}`;
@@ -107,15 +108,77 @@ describe('formatMagnet', () => {
   });
 });
 
+describe('parsePublisher', () => {
+  // BEP 46's test vectors
+  const key = '8543d3e6115f0f98c944077a4493dcd543e49c739fd998550a1f614ab36ed63e';
+  const link = `magnet:?xs=urn:btpk:${key}`;
+
+  it('reads and writes the links of BEP 46, whose targets are the ones given there', () => {
+    const bare = parsePublisher(link)!;
+    expect([toHex(bare.publicKey), bare.salt.length, bare.name]).toEqual([key, 0, null]);
+    expect(toHex(sha1(bare.publicKey))).toBe('cc3f9d90b572172053626f9980ce261a850d050b');
+    const salted = parsePublisher(`${link}&s=6e`)!;
+    expect(toHex(sha1(concat([salted.publicKey, salted.salt])))).toBe('59ee7c2cb9b4f7eb1986ee2d18fd2fdb8a56554f');
+    expect(formatPublisher(bare)).toBe(link);
+    expect(formatPublisher(salted)).toBe(`${link}&s=6e`);
+  });
+
+  it('reads them in any case, with all that helps to find the torrent', () => {
+    const full = `${link}&s=6E6f&dn=Tide%20table&tr=http%3A%2F%2Ft.example%2Fa&x.pe=1.2.3.4:5&so=0,2`;
+    const publisher = parsePublisher(full.toUpperCase().replace('HTTP%3A%2F%2FT.EXAMPLE%2FA', 'http://t.example/a'))!;
+    expect([toHex(publisher.publicKey), toHex(publisher.salt)]).toEqual([key, '6e6f']);
+    expect(publisher).toMatchObject({
+      trackers: ['http://t.example/a'],
+      peers: [{ host: '1.2.3.4', port: 5 }],
+      select: [0, 2],
+    });
+    expect(parsePublisher(formatPublisher(publisher))).toEqual(publisher);
+    expect(toHex(parsePublisher(`magnet:?xs=http://x/&xs=urn%3Abtpk%3A${key}&xt=urn:sha1:AA`)!.publicKey)).toBe(key);
+  });
+
+  it('takes other links for what they are', () => {
+    expect(parsePublisher(V1)).toBeNull();
+    expect(parsePublisher('magnet:?xs=http://x/')).toBeNull();
+    expect(parsePublisher(`${link}&xt=urn:btih:${HEX}`)).toBeNull();
+    expect(toHex(parseMagnet(`${link}&xt=urn:btih:${HEX}`).infoHash!)).toBe(HEX);
+    expect(() => parseMagnet(link)).toThrow('names a publisher');
+  });
+
+  it.each([
+    `xs=urn:btpk:${key.slice(1)}`,
+    `xs=urn:btpk:${key}00`,
+    `xs=urn:btpk:${key.slice(1)}g`,
+    'xs=urn:btpk:',
+    `xs=urn:btpk:${key}&xs=urn:btpk:${'00'.repeat(32)}`,
+    `xs=urn:btpk:${key}&s=abc`,
+    `xs=urn:btpk:${key}&s=xy`,
+    `xs=urn:btpk:${key}&s=${'00'.repeat(65)}`,
+  ])('refuses %s', (query) => {
+    expect(() => parsePublisher(`magnet:?${query}`)).toThrow(
+      expect.objectContaining({ code: 'bad-magnet', message: expect.stringMatching(/key|salt/) }),
+    );
+  });
+});
+
 it('random and mutated links throw nothing but ShoalError', () => {
-  const unit = fc.constantFrom(...'magnet:?xtdnrws.pe=&%0aF-,[]\u00ff\ud800', V1, '&so=', '&x.pe=', 'urn:btmh:1220');
+  const unit = fc.constantFrom(
+    ...'magnet:?xtdnrws.pe=&%0aF-,[]\u00ff\ud800',
+    V1,
+    '&so=',
+    '&x.pe=',
+    'urn:btmh:1220',
+    'xs=urn:btpk:',
+    '&s=',
+  );
   fc.assert(
     fc.property(fc.string({ unit, maxLength: 60 }), (text) => {
-      for (const link of [text, V1 + text]) {
-        try {
-          parseMagnet(link);
-        } catch (error) {
-          expect(error).toBeInstanceOf(ShoalError);
+      for (const link of [text, V1 + text, `magnet:?${text}`]) {
+        for (const parse of [parseMagnet, parsePublisher]) {
+          try {
+            parse(link);
+          } catch (error) {
+            expect(error).toBeInstanceOf(ShoalError);
+          }
         }
       }
     }),

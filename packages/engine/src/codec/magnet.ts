@@ -1,6 +1,7 @@
 /**
- * Magnet links (BEP 9, 52, 53): made and read. Robust reading: keys in any case and with numbers (tr.1), broken percent
- * signs taken as they are, unknown parameters skipped. Linear in the text. Only ShoalError 'bad-magnet' is thrown.
+ * Magnet links (BEP 9, 52, 53): made and read, those that name a torrent and those that name a publisher, whose torrent
+ * changes (BEP 46). Robust reading: keys in any case and with numbers (tr.1), broken percent signs taken as they are,
+ * unknown parameters skipped. Linear in the text. Only ShoalError 'bad-magnet' is thrown.
  *
  * Limits: 2 MiB of text, 16,384 trackers, 1,024 web seeds, 1,024 peers, 131,072 file numbers
  * from 16,384 ranges in `so`, the rest is cut off.
@@ -29,6 +30,20 @@ export interface Magnet {
   readonly select: readonly number[] | null;
 }
 
+/** A link to whoever holds a key (BEP 46): the DHT says which torrent it stands for now. */
+export interface Publisher {
+  /** ed25519, 32 bytes. */
+  readonly publicKey: Uint8Array;
+  /** Tells the torrents of one key apart; at most 64 bytes, empty: none. */
+  readonly salt: Uint8Array;
+  /** As in a Magnet; they help to find whichever torrent it is. */
+  readonly name: string | null;
+  readonly trackers: readonly string[];
+  readonly webSeeds: readonly string[];
+  readonly peers: readonly HostPort[];
+  readonly select: readonly number[] | null;
+}
+
 /** What `formatMagnet` needs of a magnet or a torrent. */
 export interface MagnetParts {
   readonly infoHash: Uint8Array | null;
@@ -47,13 +62,41 @@ const MAX_OTHERS = 1024;
 const MAX_SELECT = 131072;
 const MAX_RANGES = 16384;
 const MAX_NAME = 4096;
+/** Of a BEP 44 item. */
+const MAX_SALT = 64;
 
 export function parseMagnet(text: string): Magnet {
+  const { infoHash, infoHashV2, key, salt: _salt, ...rest } = read(text);
+  if (infoHash === null && infoHashV2 === null) {
+    if (key !== null) throw bad('it names a publisher (BEP 46), not a torrent');
+    throw bad("it has no 'xt=urn:btih:' or 'xt=urn:btmh:' with an info-hash");
+  }
+  return { infoHash, infoHashV2, swarmHash: swarmHashOf(infoHash, infoHashV2), ...rest };
+}
+
+/** Null: it is no link to a publisher; one that also names a torrent ('xt') stands for that one alone. */
+export function parsePublisher(text: string): Publisher | null {
+  const { infoHash, infoHashV2, key, salt, ...rest } = read(text);
+  if (key === null || infoHash !== null || infoHashV2 !== null) return null;
+  return { publicKey: publicKeyOf(key), salt: saltOf(salt), ...rest };
+}
+
+const KEY_URN = 'urn:btpk:';
+
+interface Link extends Omit<Magnet, 'swarmHash'> {
+  /** What follows 'xs=urn:btpk:'. */
+  readonly key: string | null;
+  readonly salt: string;
+}
+
+function read(text: string): Link {
   if (text.length > MAX_TEXT) throw bad(`${text.length} characters are more than ${MAX_TEXT}`);
   const link = text.trim();
   if (!/^magnet:\?/i.test(link)) throw bad("it does not begin with 'magnet:?'");
   let v1: Uint8Array | null = null;
   let v2: Uint8Array | null = null;
+  let publicKey: string | null = null;
+  let salt = '';
   let name: string | null = null;
   let select: Selection | null = null;
   const trackers = new Set<string>();
@@ -70,6 +113,14 @@ export function parseMagnet(text: string): Magnet {
       const lower = urn.slice(0, 9).toLowerCase();
       if (lower === 'urn:btih:') v1 = agreeing(v1, hashV1(urn.slice(9)), 'btih');
       else if (lower === 'urn:btmh:') v2 = agreeing(v2, hashV2(urn.slice(9)), 'btmh');
+    } else if (key === 'xs') {
+      const urn = percentDecode(raw).trim();
+      if (urn.slice(0, KEY_URN.length).toLowerCase() !== KEY_URN) continue;
+      const named = urn.slice(KEY_URN.length).toLowerCase();
+      if (publicKey !== null && publicKey !== named) throw bad('it names two different public keys');
+      publicKey = named;
+    } else if (key === 's') {
+      salt ||= percentDecode(raw).trim();
     } else if (key === 'tr') {
       const url = percentDecode(raw).trim();
       if (trackers.size < MAX_TRACKERS && isTrackerUrl(url)) trackers.add(url);
@@ -86,11 +137,11 @@ export function parseMagnet(text: string): Magnet {
       select.add(percentDecode(raw));
     }
   }
-  if (v1 === null && v2 === null) throw bad("it has no 'xt=urn:btih:' or 'xt=urn:btmh:' with an info-hash");
   return {
     infoHash: v1,
     infoHashV2: v2,
-    swarmHash: swarmHashOf(v1, v2),
+    key: publicKey,
+    salt,
     name,
     trackers: [...trackers],
     webSeeds: [...webSeeds],
@@ -103,6 +154,17 @@ export function formatMagnet(parts: MagnetParts): string {
   const found: string[] = [];
   if (parts.infoHash !== null) found.push(`xt=urn:btih:${toHex(parts.infoHash)}`);
   if (parts.infoHashV2 !== null) found.push(`xt=urn:btmh:1220${toHex(parts.infoHashV2)}`);
+  return joined(found, parts);
+}
+
+/** A link to a publisher. `publicKey`: 32 bytes; `salt`: at most 64. */
+export function formatPublisher(parts: Pick<Publisher, 'publicKey' | 'salt'> & Partial<Publisher>): string {
+  const found = [`xs=${KEY_URN}${toHex(parts.publicKey)}`];
+  if (parts.salt.length > 0) found.push(`s=${toHex(parts.salt)}`);
+  return joined(found, parts);
+}
+
+function joined(found: string[], parts: Omit<MagnetParts, 'infoHash' | 'infoHashV2'>): string {
   if (parts.name != null) found.push(`dn=${percentEncode(parts.name)}`);
   for (const url of parts.trackers ?? []) found.push(`tr=${percentEncode(url)}`);
   for (const url of parts.webSeeds ?? []) found.push(`ws=${percentEncode(url)}`);
@@ -133,6 +195,18 @@ function hashV2(text: string): Uint8Array {
   const hash = text.length === 68 && text.startsWith('1220') ? fromHex(text.slice(4)) : null;
   if (hash === null) throw bad("the info-hash after 'btmh:' is not '1220' and 64 hex digits");
   return hash;
+}
+
+function publicKeyOf(text: string): Uint8Array {
+  const key = text.length === 64 ? fromHex(text) : null;
+  if (key === null) throw bad("the public key after 'btpk:' is not 64 hex digits");
+  return key;
+}
+
+function saltOf(text: string): Uint8Array {
+  const salt = text.length <= 2 * MAX_SALT ? fromHex(text) : null;
+  if (salt === null) throw bad(`the salt after 's=' is not hex of at most ${MAX_SALT} bytes`);
+  return salt;
 }
 
 function agreeing(known: Uint8Array | null, hash: Uint8Array, kind: string): Uint8Array {
