@@ -3,9 +3,11 @@
  * or null.
  */
 
+import { latin1, toHex } from '../src/base/bytes.ts';
 import type { Entry } from '../src/session/entry.ts';
 import type { SimSession } from './sim-session.ts';
 import { SIM_FOLDER } from './sim-session.ts';
+import type { World } from './world.ts';
 
 /** Counts kept by the engine against the same counted anew. */
 export function checkSession(session: SimSession): string | null {
@@ -98,5 +100,19 @@ export function checkStopped(session: SimSession): string | null {
   if (files.pendingCount > 0) return `${files.pendingCount} file operations under way`;
   if (hasher.pendingCount > 0) return `${hasher.pendingCount} hash jobs under way`;
   if (session.core.links.size > 0) return `${session.core.links.size} links left`;
+  return null;
+}
+
+/** A datagram of an honest machine speaks of no private torrent by DHT or local discovery (BEP 27). */
+export function checkDatagram(world: World, bytes: Uint8Array): string | null {
+  const kind = bytes[0] === 0x64 ? 'DHT' : bytes[0] === 0x42 ? 'LSD' : null;
+  if (kind === null) return null;
+  const text = latin1(bytes);
+  for (const torrent of world.torrents) {
+    if (!torrent.private) continue;
+    const hex = toHex(torrent.infoHash);
+    if (text.includes(latin1(torrent.infoHash)) || text.toLowerCase().includes(hex))
+      return `${kind} of a private torrent`;
+  }
   return null;
 }

@@ -21,6 +21,8 @@ export const HOSTILE_KINDS = [
   'zero-window',
   /** Sends blocks that nobody asked for. */
   'unsolicited',
+  /** Tells of machines that do not exist. */
+  'poisoner',
   /** Bytes that mean nothing. */
   'garbage',
   /** Connects and says nothing. */
@@ -110,6 +112,8 @@ export function hostileScript(
       return flooder(torrent, (peer, n) => peer.sendBlock(torrent, n % torrent.pieceCount, 0, 1000, 1), 5);
     case 'zero-window':
       return zeroWindow(torrent);
+    case 'poisoner':
+      return poisoner(torrent);
     case 'garbage':
       return {
         onUp: (peer): void => {
@@ -137,6 +141,30 @@ function flooder(torrent: SimTorrent, one: (peer: FakePeer, n: number) => void, 
     onMessage: () => {},
     onSecond: (peer): void => {
       for (let i = 0; i < perSecond; i++) one(peer, sent++);
+    },
+  };
+}
+
+/** As fast as it may without being closed. */
+const POISON_MS = 11_000;
+const POISON_PEERS = 100;
+
+function poisoner(torrent: SimTorrent): Script {
+  let dueAt = 0;
+  return {
+    onUp: (peer): void => {
+      peer.sendHandshake(torrent);
+      peer.sendExtended({ m: { ut_pex: 1 } });
+      peer.send(Msg.HaveNone);
+    },
+    onMessage: () => {},
+    onSecond: (peer): void => {
+      const { now, rng } = peer.world;
+      if (now < dueAt) return;
+      dueAt = now + POISON_MS;
+      peer.sendPex(
+        Array.from({ length: POISON_PEERS }, () => ({ ip: `77.${rng.below(256)}.${rng.below(256)}.9`, port: 1 })),
+      );
     },
   };
 }

@@ -33,6 +33,8 @@ export interface PlannedPeer {
   readonly node: NodeOptions;
   readonly session: SimSessionOptions;
   readonly seed: boolean;
+  /** Asks no tracker: knows only the first machine, and whom it hears of. */
+  readonly trackerless: boolean;
   readonly startMs: number;
   /** Share of the pieces that stand on its disk at the start. */
   readonly share: number;
@@ -149,6 +151,7 @@ function planPeer(
   const blocks = torrent.pieceLength! / 16384;
   const reach = rng.below(10);
   const limited = limits && !seed && rng.below(10) === 0;
+  const trackerless = index > 0 && !torrent.private && rng.below(8) === 0;
   return {
     node: {
       upBps,
@@ -167,8 +170,11 @@ function planPeer(
       downloadLimit: limits && !seed && rng.below(15) === 0 ? 150_000 + rng.below(300_000) : 0,
       uploadSlots: 2 + rng.below(8),
       maxConnections: 20 + rng.below(60),
+      pex: index === 0 || trackerless || rng.below(5) > 0,
+      lsd: true,
     },
     seed,
+    trackerless,
     startMs: index === 0 ? 0 : rng.float() * startsWithinMs,
     share: !seed && rng.below(8) === 0 ? rng.float() : 0,
   };

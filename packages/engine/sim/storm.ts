@@ -6,7 +6,7 @@
 
 import { formatEndpoint } from '../src/base/ip.ts';
 import { peerStats, torrentStats } from '../src/session/torrent-stats.ts';
-import { checkSession, checkStopped } from './checkers.ts';
+import { checkDatagram, checkSession, checkStopped } from './checkers.ts';
 import { HEALTHY } from './disk.ts';
 import { FakeHost } from './fake-peer.ts';
 import { hostileScript } from './hostile.ts';
@@ -75,6 +75,10 @@ class Storm {
     this.plan = planStorm(rng, options);
     this.torrent = this.world.makeTorrent({ ...this.plan.torrent, trackers: [this.tracker.url] });
     this.wire = new WireCheck(this.world);
+    this.world.net.udp.tap = (from, _ip, _port, bytes): void => {
+      const wrong = checkDatagram(this.world, bytes);
+      if (wrong !== null) this.#violation(`host ${from.id}: ${wrong}`);
+    };
     for (const plan of this.plan.peers) this.#addMember(plan);
     for (const kind of this.plan.hostile) {
       // slow to take, so that those who ask for everything do not become the whole of the storm
@@ -139,7 +143,10 @@ class Storm {
     if (node.ports !== null) return;
     member.stopping = false;
     const log = this.options.log === undefined ? {} : { log: (line: string) => this.#log(member, line) };
-    member.session = new SimSession(node, this.torrent, { ...member.plan.session, ...log });
+    const [first] = this.members;
+    const alone = { trackers: false, peers: [{ ip: first!.node.host.ip, port: 6881 }] };
+    const ways = member.plan.trackerless ? alone : {};
+    member.session = new SimSession(node, this.torrent, { ...member.plan.session, ...ways, ...log });
     this.wire.booted(node, this.torrent, SIM_FOLDER);
   }
 

@@ -119,6 +119,8 @@ export class Peer implements ConversationSink, ChokeRecord {
   metadataRequestCount = 0;
   /** What peer exchange keeps of it; null: it takes no part. */
   pex: PexPeer | null = null;
+  /** Closed for what it did, or did not do: nobody to tell others of. */
+  faulted = false;
   /** Waits for the end of the turn. */
   awake = false;
   closed = false;
@@ -176,6 +178,7 @@ export class Peer implements ConversationSink, ChokeRecord {
   }
 
   fault(fault: PeerFault): void {
+    this.faulted = fault !== PeerFault.Redundant;
     this.link.close(fault, null);
   }
 

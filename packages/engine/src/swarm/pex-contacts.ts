@@ -20,6 +20,7 @@ const RECENT_MS = 600_000;
 export interface Contact {
   /** 4 or 16 bytes. */
   readonly ip: Uint8Array;
+  readonly ipText: string;
   readonly port: number;
   readonly local: boolean;
   readonly key: string;
@@ -103,7 +104,8 @@ export class PexContacts {
     let number = 0;
     while (this.list[number] !== undefined) number++;
     if (number >= MAX_CONTACTS) return -1;
-    this.list[number] = { ip, port, local: isLocal(ip), key, peer: null, uses: 0, heard: 0, flags: 0, leftAtMs: -1 };
+    const local = isLocal(ip);
+    this.list[number] = { ip, ipText: text, port, local, key, peer: null, uses: 0, heard: 0, flags: 0, leftAtMs: -1 };
     this.#byKey.set(key, number);
     if (number >> 5 >= this.live.length) this.live = grown(this.live, number);
     return number;
@@ -130,8 +132,8 @@ export class PexContacts {
   }
 
   #free(number: number): void {
-    const contact = this.list[number]!;
-    if (contact.uses > 0 || contact.heard > 0 || contact.leftAtMs >= 0) return;
+    const contact = this.list[number];
+    if (contact === undefined || contact.uses > 0 || contact.heard > 0 || contact.leftAtMs >= 0) return;
     this.list[number] = undefined;
     this.#byKey.delete(contact.key);
   }

@@ -42,6 +42,7 @@ const FLOOD_MS = 60_000;
 
 /** What peer exchange keeps of a peer. */
 export class PexPeer {
+  readonly ipText: string;
   readonly local: boolean;
   /** Names it in the peer book as the teller of what it tells. */
   readonly teller: number;
@@ -60,7 +61,8 @@ export class PexPeer {
   budget: number = FIRST_PEERS;
   budgetAtMs: number;
 
-  constructor(local: boolean, teller: number, now: number) {
+  constructor(ipText: string, local: boolean, teller: number, now: number) {
+    this.ipText = ipText;
     this.local = local;
     this.teller = teller;
     this.nextAtMs = now + FIRST_MS;
@@ -86,7 +88,7 @@ export class PexExchange {
     const { remote, incoming } = peer.link;
     const ip = parseIp(remote.ip);
     this.#teller = (this.#teller % TELLERS) + 1;
-    peer.pex = new PexPeer(ip !== null && isLocal(ip), this.#teller, now);
+    peer.pex = new PexPeer(remote.ip, ip !== null && isLocal(ip), this.#teller, now);
     if (!incoming) peer.pex.contact = this.#contacts.join(remote.ip, remote.port, peer);
     else this.extended(peer);
   }
@@ -104,7 +106,8 @@ export class PexExchange {
     if (pex === null) return;
     peer.pex = null;
     for (let i = 0; i < pex.told.length * 32; i++) if (getBit(pex.told, i)) this.#contacts.untold(i);
-    if (pex.contact >= 0) this.#contacts.leave(pex.contact, peer, flagsOf(peer), peer.failedPieces === 0, now);
+    const remember = !peer.faulted && peer.failedPieces === 0;
+    if (pex.contact >= 0) this.#contacts.leave(pex.contact, peer, flagsOf(peer), remember, now);
   }
 
   /** Every second: tells those whose time has come. */
@@ -159,7 +162,7 @@ export class PexExchange {
       for (let bits = live[word]! ^ told[word]!; bits !== 0; bits &= bits - 1) {
         const number = word * 32 + 31 - Math.clz32(bits & -bits);
         const gone = !getBit(live, number);
-        if (!gone && (number === pex.contact || (list[number]!.local && !pex.local))) continue;
+        if (!gone && !mayHear(pex, number, list[number]!)) continue;
         const into = gone ? dropped : added;
         if (into.length < limit) into.push(number);
         else more = true;
@@ -193,7 +196,7 @@ export class PexExchange {
       for (let number = 0; number < list.length && count < MAX_RECENT && this.#added.length < limit; number++) {
         const contact = list[number];
         if (contact === undefined || contact.leftAtMs < 0 || contact.ip.length !== ipBytes) continue;
-        if (number === pex.contact || (contact.local && !pex.local)) continue;
+        if (!mayHear(pex, number, contact)) continue;
         this.#added.push(number);
         count++;
       }
@@ -219,11 +222,19 @@ export class PexExchange {
 
 const FAMILIES = [4, 16] as const;
 
+/** Not of itself, nor of machines in our own network that only others there can reach. */
+function mayHear(pex: PexPeer, number: number, contact: Contact): boolean {
+  if (number === pex.contact || (contact.local && !pex.local)) return false;
+  // of one that did not say where it listens, what is known of its address may be itself
+  return pex.contact >= 0 || pex.local || contact.ipText !== pex.ipText;
+}
+
 function flagsOf(peer: Peer): number {
   const { conversation, link } = peer;
   let flags = link.incoming ? 0 : PexFlag.Reachable;
   if (peer.isSeed || peer.uploadOnly) flags |= PexFlag.Seed;
-  if (conversation.remote.encryption === true) flags |= PexFlag.Encryption;
+  const hidden = link.encryption !== undefined && link.encryption !== 'none';
+  if (hidden || conversation.remote.encryption === true) flags |= PexFlag.Encryption;
   if (conversation.supports.holepunch) flags |= PexFlag.Holepunch;
   if (link.utp === true) flags |= PexFlag.Utp;
   return flags;
