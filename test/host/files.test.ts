@@ -272,6 +272,47 @@ test.each([
   files.release(refs);
 });
 
+test.each([
+  ['within', false],
+  ['across file systems', true],
+] as const)('copies %s to where nothing stands, and follows no link', async (_name, across) => {
+  if (across && !shm) return;
+  const from = tempFolder();
+  const to = join(tempFolder(across ? '/dev/shm' : undefined), 'new');
+  const source = ref(from, 't', 'sub', 'f');
+  await disk.write(source, 0, [shared.subarray(0, 300_000)]);
+  const target: FileRef = { root: to, path: ['u', 'deep', 'g'], executable: true };
+  expect(await disk.copy(source, target)).toEqual({ fault: null, bytes: 300_000 });
+  expect(fs.readFileSync(join(to, 'u', 'deep', 'g')).equals(copyOf(shared.subarray(0, 300_000)))).toBe(true);
+  expect(fs.statSync(join(to, 'u', 'deep', 'g')).mode & 0o111).not.toBe(0);
+  // a copy of its own: what is written to one does not show in the other
+  expect(await disk.write(target, 0, [new Uint8Array(10)])).toMatchObject({ fault: null });
+  expect(fs.readFileSync(join(from, 't', 'sub', 'f')).equals(copyOf(shared.subarray(0, 300_000)))).toBe(true);
+  expect((await disk.copy(source, target)).fault).toMatchObject({ code: 'EEXIST' });
+  expect((await disk.copy(ref(from, 'none'), ref(to, 'none'))).fault).toMatchObject({ code: 'ENOENT' });
+  expect(fs.existsSync(join(to, 'none'))).toBe(false);
+
+  const outside = tempFolder();
+  fs.writeFileSync(join(outside, 'secret'), 'secret');
+  fs.symlinkSync(join(outside, 'secret'), join(from, 'link'));
+  fs.symlinkSync(outside, join(from, 'folder'));
+  fs.symlinkSync(join(outside, 'new'), join(to, 'dangling'));
+  fs.symlinkSync(outside, join(to, 'folder'));
+  for (const [bad, good] of [
+    [ref(from, 'link'), ref(to, 'a')],
+    [ref(from, 'folder', 'secret'), ref(to, 'b')],
+    [ref(from, 't'), ref(to, 'c')],
+    [source, ref(to, 'dangling')],
+    [source, ref(to, 'folder', 'd')],
+  ] as const) {
+    const { fault } = await disk.copy(bad, good);
+    expect(fault?.code).toMatch(/^(ELOOP|ENOTDIR|ENOTREG|EISDIR|EEXIST)$/);
+  }
+  expect(fs.readdirSync(to).sort()).toEqual(['dangling', 'folder', 'u']);
+  expect(fs.readdirSync(outside)).toEqual(['secret']);
+  files.release([source, target]);
+});
+
 test('a full disk is ENOSPC with the path, and works again once there is room', async () => {
   const root = tempFolder();
   // needs the right to mount

@@ -90,6 +90,10 @@ export class FilesDriver {
     return ask((sink) => this.files.move(1, files, newRoot, sink));
   }
 
+  copy(from: FileRef, to: FileRef): Promise<FileOutcome> {
+    return ask((sink) => this.files.copy(1, from, to, sink));
+  }
+
   stat(file: FileRef): Promise<{ fault: IoFault | null; stat: FileStat | null }> {
     return new Promise((resolve) => {
       this.files.stat(1, file, { onStat: (_job, fault, stat) => resolve({ fault, stat }) });

@@ -143,6 +143,30 @@ export class SimFiles implements Files, EventTarget {
     });
   }
 
+  copy(job: number, from: FileRef, to: FileRef, sink: FileSink): void {
+    const fromKey = this.disk.keyOf(from);
+    const toKey = this.disk.keyOf(to);
+    this.#begin(this.disk.files.get(fromKey)?.size ?? 0, () => {
+      const source = this.disk.files.get(fromKey);
+      const size = source?.size ?? 0;
+      let fault = this.#fault(fromKey, this.disk.knobs.readFaultEvery) ?? this.#missing(fromKey, 0);
+      fault ??= this.disk.obstacle(toKey);
+      if (fault === null && this.#statNow(toKey) !== null) fault = { code: 'EEXIST', message: `${toKey}: exists` };
+      if (fault === null && !this.disk.hasRoom(source!.chunkCount)) fault = noRoom(toKey);
+      if (fault === null) {
+        const copy = this.disk.make(toKey);
+        const block = new Uint8Array(BLOCK_BYTES);
+        for (let at = 0; at < size; at += BLOCK_BYTES) {
+          const view = block.subarray(0, Math.min(BLOCK_BYTES, size - at));
+          source!.read(at, view);
+          copy.write(at, view);
+        }
+        copy.mtimeMs = this.#world.wall();
+      }
+      sink.onFile(job, fault, fault === null ? size : 0);
+    });
+  }
+
   release(_files: readonly FileRef[]): void {}
 
   /** For the hasher: reads spans in order, hands out each stretch of at most a block. Calls `done` at the end. */

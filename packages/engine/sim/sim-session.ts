@@ -175,6 +175,7 @@ export class SimSession implements EntrySink {
       paused: false,
       record,
       sink: this,
+      prelude: null,
     });
     this.entry.begin();
     for (const peer of options.peers ?? []) this.entry.finder.addPeer(peer.ip, peer.port, CandidateSource.Manual);

@@ -229,6 +229,11 @@ export interface Files {
   /**
    * Closes what is kept open of these files (before a move, or when a torrent stops) and forgets which files they were: a
    * file that was removed or replaced underneath faults with ENOENT until then, or until `stat`, and is not made anew.
+  /**
+   * Copies what stands at `from` to `to`, where nothing may stand (EEXIST), sharing blocks where the file system can; on a
+   * fault nothing is left there. bytes = the file's size.
+   */
+  copy(job: number, from: FileRef, to: FileRef, sink: FileSink): void;
    */
   release(files: readonly FileRef[]): void;
 }

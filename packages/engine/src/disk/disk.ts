@@ -37,6 +37,7 @@ import { Reads } from './reads.ts';
 import { makeEmptyFiles, moveFiles, moveParts, preallocate, removeFiles } from './relocate.ts';
 import { restore } from './restore.ts';
 import type { ResumeRecord } from './resume.ts';
+import { type OldFiles, reuseFiles } from './reuse.ts';
 import { Sweep } from './sweep.ts';
 import { WriteCache, type WriteSink } from './write-cache.ts';
 
@@ -249,6 +250,11 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
     this.io.files.release(this.places.madeRefs());
   }
 
+  /** Whether it is not being stopped. */
+  get isOpen(): boolean {
+    return this.#state === 'open';
+  }
+
   get checking(): boolean {
     return this.#check !== null;
   }
@@ -367,6 +373,11 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
    */
   restore(record: ResumeRecord | null, mode: 'check' | 'trust', bootId: string): void {
     restore(this, record, mode, bootId);
+  }
+
+  /** Before `restore`: takes from another torrent's files what this one may share. `done` does not come after a stop. */
+  reuse(old: OldFiles, done: () => void): void {
+    reuseFiles(this, old, done);
   }
 
   /** Called by `restore`: claims these, hashes those. */

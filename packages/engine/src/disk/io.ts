@@ -105,6 +105,10 @@ export class Io implements FileSink, FileStatSink, HashSink {
     this.files.move(this.#number(job), files, newRoot, this);
   }
 
+  copy(job: Job, from: FileRef, to: FileRef): void {
+    this.files.copy(this.#number(job), from, to, this);
+  }
+
   hashFiles(job: Job, kind: HashKind, spans: readonly HashSpan[], pieceLength: number, leafCount: number): void {
     this.hasher.hashFiles(this.#number(job), kind, spans, pieceLength, leafCount, this);
   }

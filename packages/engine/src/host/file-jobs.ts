@@ -35,6 +35,8 @@ export const FileOp = {
   Forget: 11,
   /** Closes the descriptor `offset`: a thread that tracks its descriptors would mind others closing them. */
   Close: 12,
+  /** Copies to `paths[0]` below `target[0]`, where nothing stands. a: size. */
+  Copy: 13,
 } as const;
 
 export const PACK_WORDS = 5;

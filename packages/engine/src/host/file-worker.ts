@@ -7,6 +7,7 @@
  */
 
 import {
+  chmodSync,
   closeSync,
   constants,
   copyFileSync,
@@ -42,7 +43,7 @@ import {
   PACK_WORDS,
 } from './file-jobs.ts';
 import { folderKey } from './folder-key.ts';
-import { codedError, OPEN_CREATE, OPEN_READ, OPEN_WRITE, SafeTree } from './safe-tree.ts';
+import { codedError, HAS_FD_FOLDER, OPEN_CREATE, OPEN_READ, OPEN_WRITE, SafeTree } from './safe-tree.ts';
 
 const REPLY_BATCH = 64;
 /** Opened folders are closed when nothing came for this long: they would keep a file system busy. */
@@ -58,6 +59,7 @@ const VERBS: Readonly<Record<number, string>> = {
   [FileOp.Link]: 'make the link',
   [FileOp.Remove]: 'remove',
   [FileOp.Move]: 'move',
+  [FileOp.Copy]: 'copy',
   [FileOp.SyncFolders]: 'sync',
 };
 
@@ -202,6 +204,9 @@ class FileThread {
           this.#where = where;
         });
         break;
+      case FileOp.Copy:
+        this.#copy(request);
+        break;
       case FileOp.SyncFolders:
         this.#syncFolders(request.root, request.paths ?? []);
         break;
@@ -296,6 +301,29 @@ class FileThread {
     }
     removeEmptyFolders(this.#tree, root, paths);
     return removed;
+  }
+
+  #copy(request: FileRequest): void {
+    const path = request.paths![0]!;
+    const name = request.path.at(-1)!;
+    const fd = this.#tree.openFile(folderKey(request.root, request.path), name, OPEN_READ, 0, false);
+    try {
+      const stat = fstatSync(fd);
+      if (!stat.isFile()) throw notRegular();
+      // by its descriptor where that has a path, so that what was looked at is what is copied
+      const from = HAS_FD_FOLDER
+        ? `/proc/self/fd/${fd}`
+        : `${this.#tree.parent(request.root, request.path, false)}/${name}`;
+      this.#where = [request.target![0], ...path].join('/');
+      const to = `${this.#tree.parent(request.target![0]!, path, true)}/${path.at(-1)!}`;
+      copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+      const readable = stat.mode & 0o444;
+      const mode = (stat.mode & 0o666) | (request.executable ? readable >> 2 : 0) | 0o200;
+      if (mode !== (stat.mode & 0o777)) chmodSync(to, mode);
+      this.#a = stat.size;
+    } finally {
+      closeSync(fd);
+    }
   }
 
   #syncFolders(root: string, paths: readonly (readonly string[])[]): void {

@@ -97,6 +97,9 @@ export class HostFiles implements Files {
   readonly #queue = new Set<KnownFile>();
   readonly #thread: FileThreadLink;
   #pendingOpens = 0;
+  /** Null while nothing is copied. */
+  #copier: FileThreadLink | null = null;
+  #copies = 0;
 
   constructor(memory: SharedArrayBuffer, maxOpen: number = openLimit()) {
     this.#memory = memory;
@@ -162,6 +165,22 @@ export class HostFiles implements Files {
         const count = r.a;
         mover.close(() => sink.onFile(job, why, count));
       });
+    });
+  }
+
+  /** On a thread of its own, shared by copies that come together, since copying may take long. */
+  copy(job: number, from: FileRef, to: FileRef, sink: FileSink): void {
+    this.#copier ??= new FileThreadLink(this.#memory, this.maxOpen);
+    const copier = this.#copier;
+    this.#copies += 1;
+    const request = { ...requestFor(FileOp.Copy, from), executable: to.executable };
+    copier.ask({ ...request, paths: [to.path], target: [to.root] }, (why, r) => {
+      const bytes = r.a;
+      sink.onFile(job, why, bytes);
+      this.#copies -= 1;
+      if (this.#copies > 0) return;
+      this.#copier = null;
+      copier.close(() => {});
     });
   }
 

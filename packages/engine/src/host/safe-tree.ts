@@ -22,7 +22,8 @@ export const OPEN_WRITE: number = O_RDWR | SAFE;
 export const OPEN_CREATE: number = O_RDWR | O_CREAT | SAFE;
 
 const MAX_FOLDERS = 32;
-const hasFdFolder: boolean = O_DIRECTORY !== undefined && existsSync('/proc/self/fd');
+/** Whether an open file or folder has a path of its own. */
+export const HAS_FD_FOLDER: boolean = O_DIRECTORY !== undefined && existsSync('/proc/self/fd');
 
 interface Folder {
   /** -1 where folders are named by path. */
@@ -163,7 +164,7 @@ function openBelow(prefix: string, name: string, make: boolean): Folder {
 }
 
 function openFolder(at: string, below: boolean): Folder {
-  if (hasFdFolder) {
+  if (HAS_FD_FOLDER) {
     const fd = openSync(at, O_RDONLY | O_DIRECTORY | (below ? O_NOFOLLOW : 0));
     return { fd, prefix: `/proc/self/fd/${fd}` };
   }

@@ -3,6 +3,7 @@
 import type { IoFault } from '../base/errors.ts';
 import type { Metainfo } from '../codec/metainfo.ts';
 import type { ResumeRecord } from '../disk/resume.ts';
+import type { OldFiles } from '../disk/reuse.ts';
 import type { Entry } from './entry.ts';
 import type { TorrentState } from './types.ts';
 
@@ -31,8 +32,15 @@ export interface EntryOptions {
   readonly paused: boolean;
   /** What the state store had of it. */
   readonly record: ResumeRecord | null;
+  /**
+   * Called once the metadata is there, before anything on disk is looked at; the entry waits until `go`, and takes from the
+   * old files what it may share with them. Null: it does not wait.
+   */
+  readonly prelude: Prelude | null;
   readonly sink: EntrySink;
 }
+
+export type Prelude = (meta: Metainfo, go: (old: OldFiles | null) => void) => void;
 
 /** What the public face hears of a torrent. */
 export interface EntrySink {

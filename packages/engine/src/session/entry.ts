@@ -17,6 +17,7 @@ import { Layout } from '../codec/layout.ts';
 import { type Metainfo, parseInfo } from '../codec/metainfo.ts';
 import { makePeerId } from '../codec/peer-id.ts';
 import { Disk, type DiskSink } from '../disk/disk.ts';
+import type { OldFiles } from '../disk/reuse.ts';
 import type { Peer } from '../swarm/peer.ts';
 import { CandidateSource } from '../swarm/peer-book.ts';
 import { Swarm } from '../swarm/swarm.ts';
@@ -549,7 +550,20 @@ export class Entry implements SwarmSink, DiskSink {
     this.options.sink.onMetadata(this, meta);
     for (let f = 0; f < meta.files.length; f++) if (this.priorities?.[f] === 0) this.disk.setWanted(f, false);
     this.core.active.add(this);
-    this.disk.restore(this.options.record, this.options.existing, ports.state.bootId);
+    const { prelude } = this.options;
+    if (prelude === null) return this.#look(null);
+    prelude(meta, (old) => {
+      this.core.begin();
+      if (!this.#stopping) this.#look(old);
+    });
+  }
+
+  /** Finds out what is on disk, with what may be taken over from another torrent. */
+  #look(old: OldFiles | null): void {
+    const { existing, record } = this.options;
+    const restore = () => this.disk!.restore(record, existing, this.core.ports.state.bootId);
+    if (old === null || (record !== null && record.flushed.length > 0)) restore();
+    else this.disk!.reuse(old, restore);
   }
 
   /** Into the state that fits. */

@@ -55,8 +55,14 @@ export function recordBytes(entry: Entry, clean: boolean): Uint8Array {
     up: entry.upLimit.rateBps,
     v2: entry.infoHashV2 ?? NONE,
   });
-  if (entry.disk === null) return encodeRecord(magnetRecord(entry.swarmHash, entry.name, entry.folder, options));
-  const torrent = entry.meta!.infoBytes.length <= INLINE_TORRENT_BYTES ? entry.torrentBytes() : null;
+  const inline = entry.meta !== null && entry.meta.infoBytes.length <= INLINE_TORRENT_BYTES;
+  const torrent = inline ? entry.torrentBytes() : null;
+  if (entry.disk === null || entry.swarm.layout === null) {
+    // nobody knows yet what is there: what was claimed before stands, or the next start looks as this one did
+    const before = entry.options.record;
+    if (before !== null && before.flushed.length > 0) return encodeRecord({ ...before, options, torrent });
+    return encodeRecord({ ...magnetRecord(entry.swarmHash, entry.name, entry.folder, options), torrent });
+  }
   const partials = [...entry.swarm.openPartials];
   partials.sort((a, b) => b.arrivedCount / b.blockCount - a.arrivedCount / a.blockCount || a.piece - b.piece);
   return encodeRecord(

@@ -315,7 +315,7 @@ export class Session implements AsyncDisposable, CoreSink {
         if (fault?.code === 'ELOCKED') return reject(new ShoalError('in-use', fault.message));
         const record = bytes === null ? null : decodeRecord(bytes);
         // a large .torrent stands beside the record
-        if (record === null || record.torrent !== null || record.flushed.length === 0) return resolve(record);
+        if (record === null || record.torrent !== null) return resolve(record);
         this.core.ports.state.load(metaKey(key), (_fault, torrent) => resolve({ ...record, torrent }));
       });
     });
@@ -369,6 +369,7 @@ export class Session implements AsyncDisposable, CoreSink {
     const entry = this.core.add(entryOptions);
     torrent.bind(entry);
     this.#torrents.push(torrent);
+      prelude: null,
     entry.begin();
     for (const { host, port } of known.peers) entry.finder.addNamedPeer(host, port, CandidateSource.Magnet);
     for (const { host, port } of named) entry.finder.addNamedPeer(host, port, CandidateSource.Manual);
