@@ -154,6 +154,30 @@ describe('two families', () => {
     expect(b.announcer.status(0)[0]!.families[1]).toMatchObject({ family: 6, status: 'failed' });
   });
 
+  it('nor does it hide what the other family is about', () => {
+    for (const [code, status] of [
+      [NO_FAMILY, 'idle'],
+      ['ECONNREFUSED', 'failed'],
+    ] as const) {
+      const b = new Bench([['http://a/announce']], { families: [6, 4] });
+      b.announcer.start(0);
+      b.fail(b.tick(), code);
+      expect(b.announcer.status(0)[0]).toMatchObject({ status });
+    }
+  });
+
+  it('two that find different trackers of a tier do not shift them for ever', () => {
+    const b = new Bench([['http://a/announce', 'http://b/announce']], both);
+    const [first, second] = b.announcer.tiers()[0]!;
+    b.announcer.start(0);
+    b.ok(b.tick());
+    b.fail(b.tick());
+    const six = b.tick();
+    expect(`http://${host(six)}/announce`).toBe(second);
+    b.ok(six);
+    expect(b.announcer.tiers()).toEqual([[first, second]]);
+  });
+
   it('an address in place of a name has one', () => {
     const b = new Bench([['http://1.2.3.4/announce'], ['udp://[2600::1]:5']], both);
     b.announcer.start(0);
@@ -289,6 +313,18 @@ describe('exclusive torrents (BEP 27)', () => {
     b.ok(again);
     expect(b.switches).toBe(0);
     expect(b.announcer.status(b.now).map(({ status }) => status)).toEqual(['working', 'idle', 'idle']);
+  });
+
+  it('do not ask twice what is being asked', () => {
+    const b = new Bench(tiers, { families: [4, 6], exclusive: true });
+    b.announcer.start(0);
+    const four = b.tick();
+    const six = b.tick();
+    b.ok(four);
+    b.quiet();
+    b.ok(six);
+    b.quiet();
+    expect(b.abandoned).toEqual([]);
   });
 
   it('and move together', () => {

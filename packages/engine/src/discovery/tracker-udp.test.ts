@@ -317,6 +317,19 @@ describe('silence', () => {
     expect(b.announced[0]!.ip).toBe('5.5.5.3');
   });
 
+  it('who answered before is asked first', () => {
+    const b = new Bench();
+    b.ask(1, { addresses: ['5.5.5.2'] });
+    b.connected(b.next());
+    b.machine.abandon(1);
+    b.sent.length = 0;
+    b.now += 600_000;
+    b.ask(2, { addresses: ['5.5.5.1', '5.5.5.2', '5.5.5.3'], timeoutMs: 5000 });
+    expect(b.next().ip).toBe('5.5.5.2');
+    b.until(b.now + 3000);
+    expect(b.next().ip).toBe('5.5.5.1');
+  });
+
   it('many asks of one dead address send few datagrams', () => {
     const b = new Bench();
     for (let id = 0; id < 200; id++) {
@@ -344,6 +357,14 @@ describe('what cannot be sent', () => {
     b.until(b.now + 2500);
     expect(b.faults[0]).toMatchObject({ id: 2, fault: { code: 'ENETUNREACH' } });
     b.sendable = true;
+    b.faults.length = 0;
+    b.sendable = false;
+    b.ask(4, { addresses: ['5.6.7.10', '5.6.7.11'] });
+    b.until(b.now + 1500);
+    b.sendable = true;
+    b.until(b.now + 1000);
+    expect(b.sent.pop()!.ip).toBe('5.6.7.10');
+    b.machine.abandon(4);
     for (const address of ['0.0.0.0', '224.0.0.1', '255.255.255.255', '::', 'ff02::1', 'nonsense']) {
       b.faults.length = 0;
       b.ask(3, { addresses: [address] });
@@ -443,6 +464,10 @@ describe('scrape', () => {
     expect(replies[72]).toMatchObject({ failure: null, seeders: 72, completed: 144, leechers: 216 });
     expect(replies[73]!.failure).toMatch(/leaves this torrent out/);
     expect(() => b.scrape(2, [...hashes, HASH])).toThrow();
+    b.scrape(3, [HASH]);
+    const sent = b.next();
+    b.answer(sent, concat([u32(2, transactionOf(sent.bytes)), u32(1, 2, 3), u32(4, 5, 6)]));
+    expect(b.scraped[1]!.replies).toHaveLength(1);
   });
 
   it('a refused one says why', () => {
