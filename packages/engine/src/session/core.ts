@@ -384,12 +384,18 @@ export class SessionCore {
     else if (encryption === 'require') link.close(PeerFault.Evicted, null);
   }
 
-  /** Who connects and says nothing makes way for who came later, so that a crowd of them keeps nobody out. */
+  /**
+   * Who connects and says nothing makes way for who came later, and so does a connect of ours that was not answered yet:
+   * a crowd of them, or of false addresses, keeps nobody out.
+   */
   #makeRoom(): void {
+    let attempt: Link | null = null;
     for (const link of this.links) {
-      if (!link.incoming || link.peer !== null) continue;
-      return link.close(PeerFault.Evicted, null);
+      if (link.peer !== null) continue;
+      if (link.incoming) return link.close(PeerFault.Evicted, null);
+      if (!link.connected) attempt ??= link;
     }
+    attempt?.close(PeerFault.Evicted, null);
   }
 
   #tick(now: number): void {
