@@ -89,10 +89,10 @@ test('closed ports leave nothing that keeps the process, idle threads neither', 
     const sink = { onHashed: () => { console.log('hashed'); exits(); } };
     for (let i = 0; i < 2; i++) ports.hasher.hash(i, 1, slots, 1, 16384, 0, 0, true, sink);
     ports.net.listen({ ip: '127.0.0.1', port: 0 }, {
-      onListening: (local) => ports.net.connect(local, null, { onConnected() {}, onData() {}, onSent() {}, onClosed() {} }),
+      onListening: (local) => ports.net.connect(local, { onConnected() {}, onData() {}, onSent() {}, onClosed() {} }),
       onAccept() {
         ports.loop.wakeAt(1e12);
-        ports.http.get({ url: 'http://127.0.0.1:1/', headers: {}, timeoutMs: 1e9, maxBytes: 1, maxRedirects: 0, bindIp: null }, () => {});
+        ports.http.get({ url: 'http://127.0.0.1:1/', headers: {}, timeoutMs: 1e9, maxBytes: 1, maxRedirects: 0 }, () => {});
         if (process.argv[1] === 'close') ports.close(() => console.log('closed'));
       },
       onListenFault() {},

@@ -9,13 +9,15 @@ import zlib from 'node:zlib';
 import { afterAll, expect, onTestFinished, test } from 'vitest';
 import type { IoFault } from '../../packages/engine/dist/src/base/errors.js';
 import type { HttpRequest, HttpResponse } from '../../packages/engine/dist/src/base/ports.js';
+import { Egress } from '../../packages/engine/dist/src/host/egress.js';
 import { HostHttp } from '../../packages/engine/dist/src/host/http.js';
 import { isPrivateAddress } from '../../packages/engine/dist/src/host/private-address.js';
 import { NameResolver } from '../../packages/engine/dist/src/host/resolver.js';
 import { tempFolder } from './support.ts';
 
-const names = new NameResolver();
-const client = new HostHttp((host, done) => names.resolve(host, done));
+const egress = new Egress();
+const names = new NameResolver(egress);
+const client = new HostHttp((host, done) => names.resolve(host, done), egress);
 afterAll(() => names.close());
 
 async function serve(answer: http.RequestListener, ip = '127.0.0.1'): Promise<string> {
@@ -34,7 +36,7 @@ interface Outcome {
 }
 
 function get(url: string, more: Partial<HttpRequest> = {}, by = client): Promise<Outcome> {
-  const usual = { headers: {}, timeoutMs: 5000, maxBytes: 100_000, maxRedirects: 5, bindIp: null, family: null };
+  const usual = { headers: {}, timeoutMs: 5000, maxBytes: 100_000, maxRedirects: 5, family: null };
   const request = { url, ...usual, ...more };
   return new Promise((resolve, reject) => {
     let inside = true;
@@ -58,7 +60,30 @@ test('gets a body, its status, headers and address; sends ours', async () => {
   expect(outcome.response?.status).toBe(404);
   expect(outcome.response?.headers['x-odd']).toBe('Yes');
   expect(outcome.response?.remoteIp).toBe('127.0.0.1');
-  expect(text(await get(base.replace('127.0.0.1', 'localhost'), { bindIp: '127.0.0.1' }))).toContain('GET / ');
+});
+
+test('leaves from the addresses it may leave from, and from no other', async () => {
+  const base = await serve((request, response) => response.end(request.socket.remoteAddress));
+  egress.set(['127.0.0.9']);
+  onTestFinished(() => egress.set(['0.0.0.0', '::']));
+  expect(text(await get(base.replace('127.0.0.1', 'localhost')))).toBe('127.0.0.9');
+  egress.set(['::1']);
+  expect((await get(base)).fault?.code).toBe('ENOTFOUND');
+  egress.set([]);
+  expect((await get(base)).fault?.code).toBe('ENOTFOUND');
+});
+
+test('gives up what left from an address that is gone', async () => {
+  const closed: (() => void)[] = [];
+  const gone = new Promise<void>((resolve) => closed.push(resolve));
+  const base = await serve((request) => {
+    request.on('close', closed[0]!);
+    egress.set([]);
+  });
+  egress.set(['127.0.0.9']);
+  onTestFinished(() => egress.set(['0.0.0.0', '::']));
+  expect((await get(base)).fault?.code).toBe('ENETDOWN');
+  await gone;
 });
 
 test('unpacks gzip and deflate, refuses broken and unknown packing', async () => {
@@ -117,7 +142,7 @@ test('silence, trickles and half answers end at the deadline; abort is silent', 
   expect((await get(`${base}/cut`)).fault?.code).toBe('ECONNRESET');
   let called = false;
   const handle = client.get(
-    { url: `${base}/silent`, headers: {}, timeoutMs: 100, maxBytes: 10, maxRedirects: 0, bindIp: null },
+    { url: `${base}/silent`, headers: {}, timeoutMs: 100, maxBytes: 10, maxRedirects: 0 },
     () => {
       called = true;
     },
@@ -172,7 +197,6 @@ test('giving up says whether the server may have heard', async () => {
     timeoutMs: 5000,
     maxBytes: 10,
     maxRedirects: 0,
-    bindIp: null,
     family: null,
   };
   const never = (): void => {
@@ -198,7 +222,7 @@ test('a public server leads to no local address, by number or by name', async ()
   const isPrivate = (ip: string): boolean => ip !== '127.0.0.2' && isPrivateAddress(ip);
   const resolve = (host: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void =>
     host === 'rebind.test' ? done(null, ['127.0.0.1']) : names.resolve(host, done);
-  const judged = new HostHttp(resolve, isPrivate);
+  const judged = new HostHttp(resolve, new Egress(), isPrivate);
   for (const host of [
     '127.0.0.1',
     'localhost',

@@ -3,11 +3,13 @@ import net from 'node:net';
 import { afterAll, expect, test } from 'vitest';
 import type { IoFault } from '../../packages/engine/dist/src/base/errors.js';
 import type { Conn, ConnSink, Endpoint, Listener } from '../../packages/engine/dist/src/base/ports.js';
+import { Egress } from '../../packages/engine/dist/src/host/egress.js';
 import { NameResolver } from '../../packages/engine/dist/src/host/resolver.js';
 import { TcpNet } from '../../packages/engine/dist/src/host/tcp.js';
 import { Log } from './support.ts';
 
-const tcp = new TcpNet(new Uint8Array(new SharedArrayBuffer(65536)));
+const egress = new Egress();
+const tcp = new TcpNet(new Uint8Array(new SharedArrayBuffer(65536)), egress);
 afterAll(() => new Promise<void>((done) => tcp.close(done)));
 
 type Event = 'connected' | 'sent' | 'closed';
@@ -84,7 +86,7 @@ async function pair(ip = '127.0.0.1'): Promise<Pair> {
     accepted.add(conn);
   });
   const nearEar = new Ear();
-  const near = tcp.connect(local, null, nearEar);
+  const near = tcp.connect(local, nearEar);
   await nearEar.until('connected');
   await accepted.until((all) => all.length === 1);
   return { near, far: accepted.all[0]!, nearEar, farEar, listener };
@@ -231,16 +233,29 @@ test('a refused, impossible or unroutable connection ends with a fault that name
     [{ ip: 'example.invalid', port: 80 }, null, null],
     [{ ip: '127.0.0.1', port: 70000 }, null, null],
     [{ ip: '127.0.0.1', port: local.port }, '203.0.113.9', 'EADDRNOTAVAIL'],
+    [{ ip: '127.0.0.1', port: local.port }, '::1', 'ENETUNREACH'],
   ] as const) {
     const ear = new Ear();
     ear.inside = true;
-    tcp.connect(remote, bind, ear);
+    egress.set(bind === null ? ['0.0.0.0'] : [bind]);
+    tcp.connect(remote, ear);
     ear.inside = false;
     await ear.until('closed');
     expect(ear.log.all).toEqual(['closed']);
     expect(ear.fault?.message).toContain(String(remote.port));
     if (code !== null) expect(ear.fault?.code).toBe(code);
   }
+});
+
+test('a connection ends when the address it left from may not be used any more', async () => {
+  egress.set(['127.0.0.1']);
+  const p = await pair();
+  egress.set(['127.0.0.9']);
+  await p.nearEar.until('closed');
+  expect(p.nearEar.fault?.code).toBe('ENETDOWN');
+  await p.farEar.until('closed');
+  egress.set(['0.0.0.0', '::']);
+  p.listener.close();
 });
 
 test('the other side ending its half, or resetting, is the end', async () => {
@@ -280,7 +295,7 @@ test('a port in use is a fault, and a closed listener gives its port back', asyn
 });
 
 test('resolves addresses, localhost, and says what does not resolve', async () => {
-  const names = new NameResolver();
+  const names = new NameResolver(new Egress());
   const resolve = (host: string): Promise<[string | null, readonly string[]]> =>
     new Promise((done) => names.resolve(host, (fault, ips) => done([fault?.code ?? null, ips])));
   expect(await resolve('192.0.2.7')).toEqual([null, ['192.0.2.7']]);

@@ -164,7 +164,10 @@ export class ProcessNet implements Net {
     };
   }
 
-  connect(remote: Endpoint, _bindIp: string | null, sink: ConnSink): Conn {
+  /** A machine of the simulation has one address. */
+  setEgress(): void {}
+
+  connect(remote: Endpoint, sink: ConnSink): Conn {
     return this.host.net.connect(this.host, remote, sink);
   }
 

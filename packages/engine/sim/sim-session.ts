@@ -70,6 +70,7 @@ export class SimSession implements EntrySink {
       port: options.port ?? 6881,
       listenWhenChecked: false,
       bind: ['0.0.0.0'],
+      interfaceName: null,
       maxConnections: options.maxConnections ?? 200,
       uploadSlots: options.uploadSlots ?? 8,
       downloadLimit: options.downloadLimit ?? 0,
@@ -174,8 +175,8 @@ export class SimSession implements EntrySink {
       uploadLimit: 0,
       paused: false,
       record,
-      sink: this,
       prelude: null,
+      sink: this,
     });
     this.entry.begin();
     for (const peer of options.peers ?? []) this.entry.finder.addPeer(peer.ip, peer.port, CandidateSource.Manual);

@@ -97,8 +97,13 @@ export interface Listener {
 
 export interface Net {
   listen(local: Endpoint, sink: ListenSink): Listener;
-  /** `bindIp` is the local address to leave from, or null. Failure comes as `onClosed(fault)`. */
-  connect(remote: Endpoint, bindIp: string | null, sink: ConnSink): Conn;
+  /**
+   * What leaves this machine from now on leaves from one of these local addresses, HTTP and name look-ups included;
+   * 0.0.0.0 and :: stand for all of their family. A family without an address is not used; without any nothing leaves.
+   */
+  setEgress(addresses: readonly string[]): void;
+  /** Failure comes as `onClosed(fault)`. */
+  connect(remote: Endpoint, sink: ConnSink): Conn;
   /** Resolves a host name (c-ares in host, never the libuv pool). IP text resolves to itself. */
   resolve(host: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void;
   /** A UDP socket; port 0: one the system picks. Could not bind: `onUdpFault`, later. */
@@ -151,8 +156,6 @@ export interface HttpRequest {
   /** Body cap after decompression. Past it the exchange fails. */
   readonly maxBytes: number;
   readonly maxRedirects: number;
-  /** Local address to leave from, or null. */
-  readonly bindIp: string | null;
   /** Only over this address family; null: any. A server without an address of it: fault ENOFAMILY. */
   readonly family: 4 | 6 | null;
 }
@@ -227,13 +230,13 @@ export interface Files {
   /** Moves files to another root (rename, or copy + sync + unlink across devices), all or nothing; bytes = files moved. */
   move(job: number, files: readonly FileRef[], newRoot: string, sink: FileSink): void;
   /**
-   * Closes what is kept open of these files (before a move, or when a torrent stops) and forgets which files they were: a
-   * file that was removed or replaced underneath faults with ENOENT until then, or until `stat`, and is not made anew.
-  /**
    * Copies what stands at `from` to `to`, where nothing may stand (EEXIST), sharing blocks where the file system can; on a
    * fault nothing is left there. bytes = the file's size.
    */
   copy(job: number, from: FileRef, to: FileRef, sink: FileSink): void;
+  /**
+   * Closes what is kept open of these files (before a move, or when a torrent stops) and forgets which files they were: a
+   * file that was removed or replaced underneath faults with ENOENT until then, or until `stat`, and is not made anew.
    */
   release(files: readonly FileRef[]): void;
 }

@@ -13,6 +13,7 @@ import net from 'node:net';
 import { createGunzip, createInflate, type Gunzip, type Inflate } from 'node:zlib';
 import type { IoFault } from '../base/errors.ts';
 import type { Http, HttpHandle, HttpRequest, HttpResponse } from '../base/ports.ts';
+import type { Egress } from './egress.ts';
 import { errorCode, fault, faultOf } from './fault.ts';
 import { isPrivateAddress } from './private-address.ts';
 import { plainIp } from './tcp.ts';
@@ -27,16 +28,21 @@ export type Resolve = (host: string, done: (fault: IoFault | null, ips: readonly
 export class HostHttp implements Http {
   readonly #resolve: Resolve;
   readonly #isPrivate: (ip: string) => boolean;
+  readonly #egress: Egress;
   readonly #running = new Set<Exchange>();
 
   /** `isPrivate`: which addresses a public server may not lead to. */
-  constructor(resolve: Resolve, isPrivate: (ip: string) => boolean = isPrivateAddress) {
+  constructor(resolve: Resolve, egress: Egress, isPrivate: (ip: string) => boolean = isPrivateAddress) {
     this.#resolve = resolve;
+    this.#egress = egress;
     this.#isPrivate = isPrivate;
+    egress.onChange(() => {
+      for (const exchange of [...this.#running]) exchange.egressChanged();
+    });
   }
 
   get(request: HttpRequest, done: Done): HttpHandle {
-    const exchange: Exchange = new Exchange(request, this.#resolve, this.#isPrivate, (why, response) => {
+    const exchange: Exchange = new Exchange(request, this.#resolve, this.#egress, this.#isPrivate, (why, response) => {
       this.#running.delete(exchange);
       done(why, response);
     });
@@ -59,18 +65,22 @@ export class HostHttp implements Http {
 class Exchange {
   readonly #request: HttpRequest;
   readonly #resolve: Resolve;
+  readonly #egress: Egress;
   readonly #isPrivate: (ip: string) => boolean;
   readonly #done: Done;
   readonly #timer: NodeJS.Timeout;
   #sent: http.ClientRequest | null = null;
   #unzip: Gunzip | Inflate | null = null;
+  /** The address it leaves from, where that is not the system's choice. */
+  #local: string | null = null;
   #over = false;
   #redirects = 0;
   /** A server of the chain had a public address. */
   #wasPublic = false;
   #shown: string;
 
-  constructor(request: HttpRequest, resolve: Resolve, isPrivate: (ip: string) => boolean, done: Done) {
+  constructor(request: HttpRequest, resolve: Resolve, egress: Egress, isPrivate: (ip: string) => boolean, done: Done) {
+    this.#egress = egress;
     this.#isPrivate = isPrivate;
     this.#request = request;
     this.#resolve = resolve;
@@ -92,6 +102,12 @@ class Exchange {
     this.#sent?.destroy();
     this.#unzip?.destroy();
     return heard;
+  }
+
+  /** Ends it when it left from an address that went. */
+  egressChanged(): void {
+    if (this.#local === null || this.#egress.holds(this.#local)) return;
+    this.#fail(fault('ENETDOWN', `${this.#shown}: the address it left from is gone`));
   }
 
   #fail(why: IoFault): void {
@@ -128,18 +144,21 @@ class Exchange {
     });
   }
 
-  /** Those of the family that was asked for, or of the address to leave from; after a public server, public ones only. */
+  /** Those of the family that was asked for, and that we may leave for; after a public server, public ones only. */
   #usable(ips: readonly string[]): string[] {
-    const { bindIp, family } = this.#request;
-    const bound = bindIp === null ? 0 : net.isIP(bindIp);
+    const { family } = this.#request;
     return ips.filter((ip) => {
-      if (bound !== 0 && net.isIP(ip) !== bound) return false;
+      if (this.#egress.towards(ip) === undefined) return false;
       if (family !== null && net.isIP(ip) !== family) return false;
       return !(this.#wasPublic && this.#isPrivate(ip));
     });
   }
 
-  #connect(url: URL, host: string, ips: readonly string[]): void {
+  #connect(url: URL, host: string, reachable: readonly string[]): void {
+    const local = this.#egress.towards(reachable[0]!) ?? null;
+    this.#local = local;
+    // one local address serves one family
+    const ips = local === null ? reachable : reachable.filter((ip) => net.isIP(ip) === net.isIP(local));
     const secure = url.protocol === 'https:';
     const options: https.RequestOptions = {
       method: 'GET',
@@ -155,7 +174,7 @@ class Exchange {
         if (how.all === true) found(null, all);
         else found(null, all[0]!.address, all[0]!.family);
       },
-      ...(this.#request.bindIp === null ? {} : { localAddress: this.#request.bindIp }),
+      ...(local === null ? {} : { localAddress: local }),
     };
     if (url.username !== '') {
       options.auth = `${decodeText(url.username)}:${decodeText(url.password)}`;

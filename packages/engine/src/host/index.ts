@@ -43,7 +43,7 @@ export function createHostPorts(options: HostOptions = {}): Ports {
   const clock = new HostClock();
   const loop = new HostLoop(clock);
   const net = new HostNet(slots.receive, connectionLimit());
-  const http = new HostHttp((host, done) => net.resolve(host, done));
+  const http = new HostHttp((host, done) => net.resolve(host, done), net.egress);
   const files = new HostFiles(memory.buffer as SharedArrayBuffer);
   const hasher = new HashPool(slots, options.hashThreads ?? Math.min(availableParallelism(), 8));
   const folder = options.state ?? null;

@@ -13,26 +13,35 @@ import type {
   UdpSink,
   UdpSocket,
 } from '../base/ports.ts';
+import { Egress } from './egress.ts';
 import { NameResolver } from './resolver.ts';
 import { TcpNet } from './tcp.ts';
 import { hostInterfaces, UdpSockets } from './udp.ts';
 
 export class HostNet implements Net {
   readonly #tcp: TcpNet;
-  readonly #udp: UdpSockets = new UdpSockets();
-  readonly #names: NameResolver = new NameResolver();
+  readonly #udp: UdpSockets;
+  readonly #names: NameResolver;
+  /** Asked by HTTP too. */
+  readonly egress: Egress = new Egress();
 
   /** `receive`: where all connections read into. `maxIncoming`: no more are taken than let the total be this. */
   constructor(receive: Uint8Array, maxIncoming: number = Number.POSITIVE_INFINITY) {
-    this.#tcp = new TcpNet(receive, maxIncoming);
+    this.#tcp = new TcpNet(receive, this.egress, maxIncoming);
+    this.#udp = new UdpSockets(this.egress);
+    this.#names = new NameResolver(this.egress);
   }
 
   listen(local: Endpoint, sink: ListenSink): Listener {
     return this.#tcp.listen(local, sink);
   }
 
-  connect(remote: Endpoint, bindIp: string | null, sink: ConnSink): Conn {
-    return this.#tcp.connect(remote, bindIp, sink);
+  setEgress(addresses: readonly string[]): void {
+    this.egress.set(addresses);
+  }
+
+  connect(remote: Endpoint, sink: ConnSink): Conn {
+    return this.#tcp.connect(remote, sink);
   }
 
   resolve(host: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void {

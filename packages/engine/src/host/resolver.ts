@@ -10,12 +10,17 @@ import dns from 'node:dns';
 import { readFile } from 'node:fs';
 import net from 'node:net';
 import type { IoFault } from '../base/errors.ts';
+import type { Egress } from './egress.ts';
 import { errorCode, fault, faultOf } from './fault.ts';
 
 const TIMEOUT_MS = 15_000;
 const MAX_ADDRESSES = 32;
 const KEEP_MS = 30_000;
 const MAX_HOSTS_BYTES = 1 << 20;
+
+/** Addresses that no machine has (TEST-NET-1, documentation prefix). */
+const NOWHERE_V4 = '192.0.2.1';
+const NOWHERE_V6 = '2001:db8::1';
 
 type Done = (fault: IoFault | null, ips: readonly string[]) => void;
 
@@ -25,6 +30,15 @@ export class NameResolver {
   #hosts: Map<string, string[]> | null = null;
   #hostsMs = 0;
   #closed = false;
+  readonly #egress: Egress;
+
+  constructor(egress: Egress) {
+    this.#egress = egress;
+    egress.onChange(() => {
+      this.#resolver?.cancel();
+      this.#resolver = null;
+    });
+  }
 
   resolve(host: string, done: Done): void {
     const bare = host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host;
@@ -79,6 +93,9 @@ export class NameResolver {
   }
 
   #ask(name: string, done: Done): void {
+    if (this.#egress.towards('0.0.0.0') === undefined && this.#egress.towards('::') === undefined) {
+      return done(fault('ENETUNREACH', `could not resolve ${name}: there is no address to ask from`), []);
+    }
     const resolver = this.#current();
     let waiting = 2;
     let failure: unknown = null;
@@ -92,7 +109,7 @@ export class NameResolver {
       if (waiting > 0) return;
       if (all.length > 0) done(null, all);
       else if (this.#closed) done(fault('ECANCELED', `gave up resolving ${name}`), []);
-      else if (systemMayKnow(name, errorCode(failure))) askSystem(name, done);
+      else if (!this.#egress.restricted && systemMayKnow(name, errorCode(failure))) askSystem(name, done);
       else done(faultOf(failure, `resolve ${name}`), []);
     };
     try {
@@ -107,6 +124,14 @@ export class NameResolver {
     // a new one now and then, so that a changed resolv.conf is seen
     if (this.#resolver === null || performance.now() - this.#resolverMs > KEEP_MS) {
       this.#resolver = new dns.Resolver({ timeout: 3000, tries: 3 });
+      const v4 = this.#egress.towards('0.0.0.0');
+      const v6 = this.#egress.towards('::');
+      // where a family has no address, an impossible one keeps it from being used
+      if (v4 !== null || v6 !== null)
+        this.#resolver.setLocalAddress(
+          v4 ?? (v4 === null ? '0.0.0.0' : NOWHERE_V4),
+          v6 ?? (v6 === null ? '::' : NOWHERE_V6),
+        );
       this.#resolverMs = performance.now();
     }
     return this.#resolver;

@@ -15,6 +15,7 @@ import net from 'node:net';
 import { assert } from '../base/assert.ts';
 import type { IoFault } from '../base/errors.ts';
 import type { Conn, ConnSink, Endpoint, Listener, ListenSink } from '../base/ports.ts';
+import { type Egress, noWay } from './egress.ts';
 import { fault, faultOf } from './fault.ts';
 
 const CONNECT_TIMEOUT_MS = 15_000;
@@ -26,10 +27,15 @@ export class TcpNet {
   readonly #listeners = new Set<TcpListener>();
 
   readonly #maxIncoming: number;
+  readonly #egress: Egress;
 
   /** `receive`: where all connections read into. `maxIncoming`: no more are taken than let the total be this. */
-  constructor(receive: Uint8Array, maxIncoming: number = Number.POSITIVE_INFINITY) {
+  constructor(receive: Uint8Array, egress: Egress, maxIncoming: number = Number.POSITIVE_INFINITY) {
     this.#receive = receive;
+    this.#egress = egress;
+    egress.onChange(() => {
+      for (const conn of [...this.#conns]) if (!egress.holds(conn.local.ip)) conn.cut();
+    });
     this.#maxIncoming = maxIncoming;
   }
 
@@ -37,7 +43,8 @@ export class TcpNet {
     return new TcpListener(local, sink, this.#receive, this.#conns, this.#listeners, this.#maxIncoming);
   }
 
-  connect(remote: Endpoint, bindIp: string | null, sink: ConnSink): Conn {
+  connect(remote: Endpoint, sink: ConnSink): Conn {
+    const bindIp = this.#egress.towards(remote.ip);
     const conn = new TcpConn(false, remote, { ip: bindIp ?? '', port: 0 }, this.#receive, this.#conns);
     conn.sink = sink;
     conn.dial(bindIp);
@@ -106,8 +113,10 @@ class TcpConn implements Conn {
     all.add(this);
   }
 
-  dial(bindIp: string | null): void {
+  /** undefined: there is no way there. */
+  dial(bindIp: string | null | undefined): void {
     try {
+      if (bindIp === undefined) throw noWay(this.remote.ip);
       if (net.isIP(this.remote.ip) === 0) throw new TypeError(`${this.remote.ip} is no IP address`);
       const socket = net.connect({
         host: this.remote.ip,
@@ -191,6 +200,11 @@ class TcpConn implements Conn {
 
   close(): void {
     this.#end(null);
+  }
+
+  /** Its local address may not be used any more. */
+  cut(): void {
+    this.#end(fault('ENETDOWN', `the address that ${name(this.remote)} was reached from is gone`));
   }
 
   #sendBySteps(socket: RawSocket, views: readonly Uint8Array[], count: number): void {

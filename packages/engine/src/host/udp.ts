@@ -16,6 +16,7 @@ import net from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { formatIp, parseIp } from '../base/ip.ts';
 import type { Endpoint, NetInterface, UdpOptions, UdpSink, UdpSocket } from '../base/ports.ts';
+import { type Egress, noWay } from './egress.ts';
 import { errorCode, faultOf } from './fault.ts';
 
 const MAX_WAITING = 128;
@@ -28,9 +29,14 @@ const MULTICAST_TTL = 32;
 /** The open UDP sockets of the host's Net. */
 export class UdpSockets {
   readonly #all = new Set<HostUdpSocket>();
+  readonly #egress: Egress;
+
+  constructor(egress: Egress) {
+    this.#egress = egress;
+  }
 
   open(local: Endpoint, options: UdpOptions, sink: UdpSink): UdpSocket {
-    return new HostUdpSocket(local, options, sink, this.#all);
+    return new HostUdpSocket(local, options, sink, this.#all, this.#egress);
   }
 
   get count(): number {
@@ -112,12 +118,13 @@ class HostUdpSocket implements UdpSocket {
     this.#waitingCount -= 1;
   };
 
-  constructor(local: Endpoint, options: UdpOptions, sink: UdpSink, all: Set<HostUdpSocket>) {
+  constructor(local: Endpoint, options: UdpOptions, sink: UdpSink, all: Set<HostUdpSocket>, egress: Egress) {
     this.#local = local;
     this.#sink = sink;
     this.#all = all;
     all.add(this);
     try {
+      if (!egress.holds(local.ip)) throw noWay(local.ip);
       this.#open(options);
     } catch (error) {
       this.#faultSoon(error);

@@ -125,7 +125,6 @@ export class AnnounceQueue {
       timeoutMs,
       maxBytes: MAX_BODY_BYTES,
       maxRedirects: MAX_REDIRECTS,
-      bindIp: this.#core.bindFor(family === 6 ? '::' : '0.0.0.0'),
       family,
     };
     const handle = this.#core.ports.http.get(request, (fault, response) => {

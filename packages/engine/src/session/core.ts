@@ -17,6 +17,7 @@ import { ReadCache } from '../disk/read-cache.ts';
 import { Limiter } from '../transport/limiter.ts';
 import { CryptoMethod, secretHash } from '../wire/mse.ts';
 import { AnnounceQueue } from './announce-queue.ts';
+import { Binding } from './binding.ts';
 import { Dialer } from './dialer.ts';
 import { type CoreDhtOptions, Discovery } from './discovery.ts';
 import { Entry } from './entry.ts';
@@ -35,7 +36,10 @@ export interface CoreOptions {
   /** Null: do not listen. */
   readonly port: number | null;
   readonly listenWhenChecked: boolean;
+  /** Local addresses; of no meaning with an interface. */
   readonly bind: readonly string[];
+  /** Name of a network interface that everything goes by, or null. */
+  readonly interfaceName: string | null;
   readonly maxConnections: number;
   readonly uploadSlots: number;
   /** Bytes per second, 0: none. */
@@ -71,6 +75,7 @@ export class SessionCore {
   readonly touchedLinks: Link[] = [];
   readonly touchedEntries: Entry[] = [];
   readonly dialer: Dialer;
+  readonly binding: Binding;
   readonly announces: AnnounceQueue;
   readonly udp: UdpHub;
   readonly discovery: Discovery;
@@ -96,6 +101,12 @@ export class SessionCore {
   #listenStarted = false;
   #listenEnded = false;
   #udpCount = 0;
+  /** To listen on; null: not. */
+  #port: number | null;
+  /** Where it listened before. */
+  #lastPort = 0;
+  /** Counts the times it listened anew, so that what was asked before is not taken for an answer. */
+  #listenRound = 0;
   #nextTickMs = 0;
   #nextDialMs = 0;
 
@@ -105,6 +116,8 @@ export class SessionCore {
     this.#sink = sink;
     this.rng = new Rng(ports.random);
     this.dialer = new Dialer(this);
+    this.#port = options.port;
+    this.binding = new Binding(this, options.bind, options.interfaceName);
     this.announces = new AnnounceQueue(this);
     this.udp = new UdpHub(this);
     this.announces.udp = this.udp;
@@ -123,32 +136,64 @@ export class SessionCore {
     if (this.#listenStarted || this.closed) return;
     this.#listenStarted = true;
     this.begin();
-    const { port, transport } = this.options;
-    if (port === null || transport === 'utp') this.udp.open(port ?? 0);
-    else this.#listenAt(0, port);
+    this.#listenAgain();
+  }
+
+  /** The local addresses changed, or the port is to be another: begins anew where it listens, and tells everybody. */
+  rebind(): void {
+    if (this.closed || !this.#listenStarted) return;
+    for (const listener of this.#listeners) listener.close();
+    this.#listeners.length = 0;
+    this.listening.length = 0;
+    this.udp.close();
+    this.#listenAgain();
+  }
+
+  /** Listens on another port; 0: any. */
+  setPort(port: number): void {
+    if (this.options.port === null || port === this.#port) return;
+    this.begin();
+    this.#port = port;
+    this.#lastPort = 0;
+    this.rebind();
+  }
+
+  #listenAgain(): void {
+    this.#listenEnded = false;
+    this.#listenRound++;
+    this.#udpCount = 0;
+    if (this.binding.addresses.length === 0) return;
+    if (this.#port === null || this.options.transport === 'utp') this.udp.open(this.#port ?? 0);
+    else this.#listenAt(0, this.#port || this.#lastPort, this.#listenRound);
   }
 
   /** One family after the other, so that a port the system picks for the first is asked for the others too. */
-  #listenAt(at: number, port: number): void {
-    const ip = this.options.bind[at];
+  #listenAt(at: number, port: number, round: number): void {
+    if (round !== this.#listenRound) return;
+    const ip = this.binding.addresses[at];
     if (ip === undefined || this.closed) return this.#listened();
     const local = { ip, port };
     let answered = false;
     const next = (): void => {
       if (answered) return;
       answered = true;
-      this.#listenAt(at + 1, this.options.port || this.port);
+      this.#listenAt(at + 1, this.#port || this.port, round);
     };
     const sink: ListenSink = {
       onListening: (bound) => {
+        if (round !== this.#listenRound) return;
         this.begin();
         this.listening.push(bound);
+        this.#lastPort = bound.port;
         this.#sink.onListening(bound);
         next();
       },
       onAccept: (conn) => this.accept(conn, false),
       onListenFault: (fault) => {
+        if (round !== this.#listenRound) return;
         this.begin();
+        // the port it had before is nice to have, no more
+        if (at === 0 && port !== this.#port) return this.#listenAt(0, this.#port!, round);
         this.#sink.onListenFault(local, fault);
         next();
       },
@@ -163,7 +208,7 @@ export class SessionCore {
       this.listening.push(local);
       this.#sink.onListening(local);
     } else this.#sink.onListenFault(local, fault);
-    if (++this.#udpCount === this.options.bind.length) this.#listened();
+    if (++this.#udpCount === this.binding.addresses.length) this.#listened();
   }
 
   /** All addresses were tried. */
@@ -172,7 +217,7 @@ export class SessionCore {
     if (this.closed) return;
     this.udp.open(this.port);
     this.discovery.listening();
-    for (const entry of this.entries) entry.listening();
+    for (const entry of this.entries) entry.listening(this.#listenRound > 1);
   }
 
   /** A torrent has been checked. */
@@ -182,7 +227,7 @@ export class SessionCore {
 
   /** Nothing is known yet of where we listen, but will be. */
   get listenPending(): boolean {
-    return this.options.port !== null && !this.#listenEnded;
+    return (this.options.port !== null || this.binding.addresses.length === 0) && !this.#listenEnded;
   }
 
   /** Port that trackers and peers are told; 0: we do not listen. */
@@ -271,6 +316,7 @@ export class SessionCore {
       this.#alarms.delete(alarm);
       alarm.ring();
     }
+    this.binding.run(now);
     this.udp.tick(now);
     this.announces.run(now);
     this.discovery.run(now);
@@ -337,15 +383,6 @@ export class SessionCore {
     }
     link.entry?.linkClosed(link, fault);
     this.dialSoon();
-  }
-
-  /** The local address to leave from towards this one, or null when we are bound to none. */
-  bindFor(ip: string): string | null {
-    const v6 = ip.includes(':');
-    for (const bind of this.options.bind) {
-      if (bind !== '0.0.0.0' && bind !== '::' && bind.includes(':') === v6) return bind;
-    }
-    return null;
   }
 
   /** The info-hash that an encrypted connection is about, or null. */

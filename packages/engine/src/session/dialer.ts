@@ -91,7 +91,7 @@ export class Dialer {
     this.#core.addLink(link);
     const { transport } = this.#core.options;
     if (transport === 'tcp') {
-      return link.carry(this.#core.ports.net.connect(remote, this.#core.bindFor(remote.ip), link), false);
+      return link.carry(this.#core.ports.net.connect(remote, link), false);
     }
     if (transport === 'both') return link.carryEither(new Race(this.#core, link, remote));
     const conn = this.#core.udp.connectUtp(remote, link);

@@ -87,7 +87,7 @@ export class Discovery {
             },
           });
     this.lsd = lsd
-      ? new LsdSockets(core.ports, core.options.bind, core.rng, {
+      ? new LsdSockets(core.ports, core.binding.addresses, core.rng, {
           onLsdPeer: (infoHash, ip, port) => this.#lsdPeer(infoHash, ip, port),
           onLsdLog: (line) => core.options.log?.(line),
         })
@@ -259,8 +259,8 @@ export class Discovery {
     if (dht.stats.nodes4 + dht.stats.nodes6 > 0 && tries > 0) return;
     this.#routerTries = tries + 1;
     this.#routersAtMs = this.#core.turn.now + Math.min(RETRY_CAP_MS, ROUTER_MS * 2 ** tries);
-    const { bind, dht: options } = this.#core.options;
-    const named = options?.bootstrap ?? (bind.every(isLoopback) ? [] : PUBLIC_ROUTERS);
+    const { dht: options } = this.#core.options;
+    const named = options?.bootstrap ?? (this.#core.binding.addresses.every(isLoopback) ? [] : PUBLIC_ROUTERS);
     for (const text of named) {
       const endpoint = parseEndpoint(text);
       if (endpoint === null) continue;

@@ -332,10 +332,12 @@ export class Entry implements SwarmSink, DiskSink {
   }
 
   /** The session listens: trackers can be told a port. */
-  listening(): void {
+  listening(moved: boolean): void {
     this.finder.announcer.port = this.core.port;
     const active = this.state === 'metadata' || this.state === 'downloading' || this.state === 'seeding';
-    if (active && !this.#paused) this.finder.seek();
+    if (!active || this.#paused) return;
+    this.finder.seek();
+    if (moved) this.finder.again();
   }
 
   // ------------------------------------------------------------------------------------------------------ swarm sink

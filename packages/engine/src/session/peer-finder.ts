@@ -31,9 +31,7 @@ export class PeerFinder implements AnnounceSink {
       peerId: entry.peerId,
       key: core.rng.u32(),
       tiers: options.trackers,
-      families: ([4, 6] as const).filter((family) =>
-        core.options.bind.some((ip) => ip.includes(':') === (family === 6)),
-      ),
+      families: ([4, 6] as const).filter((family) => core.binding.has(family)),
       mode: core.options.announceMode,
       exclusive: options.meta?.private ?? false,
       rng: core.rng,
@@ -54,6 +52,14 @@ export class PeerFinder implements AnnounceSink {
     core.discovery.join(this.#entry);
     core.active.add(this.#entry);
     core.dialSoon();
+  }
+
+  /** Asks all now, as far as they let. */
+  again(): void {
+    const { core } = this.#entry;
+    this.announcer.announceNow(core.turn.now);
+    core.announces.schedule(this.#entry);
+    core.discovery.again(this.#entry);
   }
 
   /** The torrent pauses or ends: trackers hear that it stopped, nobody else is asked. */

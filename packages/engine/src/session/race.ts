@@ -28,7 +28,7 @@ export class Race {
     this.#remote = remote;
     const tcp = new Leg(this);
     this.#legs.push(tcp);
-    tcp.conn = core.ports.net.connect(remote, core.bindFor(remote.ip), tcp);
+    tcp.conn = core.ports.net.connect(remote, tcp);
     this.#cancelAlarm = core.alarm(HEAD_START_MS, () => this.#startUtp());
   }
 

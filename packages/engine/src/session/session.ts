@@ -68,12 +68,12 @@ export class Session implements AsyncDisposable, CoreSink {
     this.#machine = machine;
     const bind = options.bind ?? (machine.hasIpv6 ? ['0.0.0.0', '::'] : ['0.0.0.0']);
     const port = options.port === undefined ? 0 : options.port;
-    this.#listenersDue = port === null ? 0 : bind.length;
     this.core = new SessionCore(
       {
         port,
         listenWhenChecked: options.listen === 'when-checked',
         bind,
+        interfaceName: options.interface ?? null,
         maxConnections: options.maxConnections ?? 500,
         uploadSlots: options.uploadSlots ?? 8,
         downloadLimit: options.downloadLimit ?? 0,
@@ -89,6 +89,7 @@ export class Session implements AsyncDisposable, CoreSink {
       machine.ports,
       this,
     );
+    this.#listenersDue = port === null ? 0 : this.core.binding.addresses.length;
     this.dht = new DhtClient(this.core);
     this.#listening = new Promise((resolve, reject) => {
       this.#listened = () => {
@@ -143,6 +144,12 @@ export class Session implements AsyncDisposable, CoreSink {
       memoryUsed: (slots.count - slots.freeCount) * 16384,
       memoryTotal: slots.count * 16384,
     };
+  }
+
+  /** Listens on another port (0: any), and tells trackers and peers. Where it listens is in `addresses` soon after. */
+  setPort(port: number): void {
+    checkOptions({ port });
+    this.core.setPort(port);
   }
 
   /** Bytes per second over all torrents, 0: none. */
@@ -287,7 +294,6 @@ export class Session implements AsyncDisposable, CoreSink {
         timeoutMs: FETCH_MS,
         maxBytes: MAX_TORRENT_BYTES,
         maxRedirects: 5,
-        bindIp: this.core.bindFor('0.0.0.0'),
         family: null,
       };
       const handle = this.core.ports.http.get(request, (fault, response) => {
@@ -363,13 +369,13 @@ export class Session implements AsyncDisposable, CoreSink {
       uploadLimit: options.uploadLimit ?? before?.uploadLimit ?? 0,
       paused: options.paused ?? before?.paused ?? false,
       record,
+      prelude: null,
       sink: torrent,
     };
     const named = (options.peers ?? []).map(endpointOf);
     const entry = this.core.add(entryOptions);
     torrent.bind(entry);
     this.#torrents.push(torrent);
-      prelude: null,
     entry.begin();
     for (const { host, port } of known.peers) entry.finder.addNamedPeer(host, port, CandidateSource.Magnet);
     for (const { host, port } of named) entry.finder.addNamedPeer(host, port, CandidateSource.Manual);

@@ -259,8 +259,7 @@ export class Torrent implements EntrySink {
   /** Announces now, as far as the trackers allow. */
   announce(): void {
     this.entry.core.begin();
-    this.entry.finder.announcer.announceNow(this.entry.core.turn.now);
-    this.entry.core.announces.schedule(this.entry);
+    this.entry.finder.again();
   }
 
   /** Asks the working tracker for its counts (BEP 48), which `trackers()` shows later. False: it has no scrape, or was asked just now. */

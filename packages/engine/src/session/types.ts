@@ -12,6 +12,11 @@ export interface SessionOptions {
   readonly listen?: 'at-once' | 'when-checked';
   /** Local addresses to listen on and leave from. Default: '0.0.0.0', and '::' where there is IPv6. */
   readonly bind?: readonly string[];
+  /**
+   * A network interface, by name, that everything is to go by; `bind` then means nothing. While it is away nothing leaves;
+   * when it has another address the session moves there.
+   */
+  readonly interface?: string;
   /** Folder for durable state, or null (default) for a session that remembers nothing. */
   readonly state?: string | null;
   /**

@@ -23,9 +23,9 @@ export class UdpHub {
   /** Families that can be sent to. */
   readonly families: { v4: boolean; v6: boolean } = { v4: false, v6: false };
   readonly #core: SessionCore;
-  readonly #sockets: BoundSocket[] = [];
+  #sockets: BoundSocket[] = [];
   /** The DHT's own, where it has a port of its own. */
-  readonly #dhtSockets: BoundSocket[] = [];
+  #dhtSockets: BoundSocket[] = [];
   #opened = false;
   /** Null: the session is without uTP. */
   readonly utp: UtpMux | null;
@@ -72,8 +72,8 @@ export class UdpHub {
     if (this.#opened) return;
     this.#opened = true;
     this.#core.announces.udp = this;
-    const { bind, dht } = this.#core.options;
-    for (const ip of bind) {
+    const { dht } = this.#core.options;
+    for (const ip of this.#core.binding.addresses) {
       this.#sockets.push(new BoundSocket(this.#core, this, ip, tcpPort, true));
       if (dht !== null && dht.port !== null && dht.port !== tcpPort) {
         this.#dhtSockets.push(new BoundSocket(this.#core, this, ip, dht.port, false));
@@ -99,10 +99,14 @@ export class UdpHub {
     return [...this.#sockets, ...this.#dhtSockets].flatMap(({ local }) => (local === null ? [] : [local]));
   }
 
+  /** Closes all; they may be opened again. */
   close(): void {
     this.utp?.closeAll();
     this.endTurn(this.#core.turn.now);
     for (const socket of [...this.#sockets, ...this.#dhtSockets]) socket.close();
+    this.#sockets = [];
+    this.#dhtSockets = [];
+    this.#opened = false;
     this.families.v4 = false;
     this.families.v6 = false;
   }
