@@ -40,19 +40,29 @@ describe('the external address', () => {
     expect(external.ip4).toBe(US);
   });
 
-  it('follows a real change, as old votes are overwritten, pushed out or expire', () => {
+  it('follows a real change after a minute, as old votes are overwritten, pushed out or expire', () => {
+    const minute = 60_000;
     const overwritten = new ExternalIp();
     for (let i = 0; i < 30; i++) vote(overwritten, US, `5.0.${i}.1`);
-    for (let i = 0; i < 16; i++) vote(overwritten, OTHER, `5.0.${i}.1`);
-    expect(overwritten.ip4).toBe(OTHER);
+    for (let i = 0; i < 30; i++) vote(overwritten, OTHER, `5.0.${i}.1`);
+    expect(overwritten.ip4).toBe(US);
+    expect(vote(overwritten, OTHER, '5.0.0.1', 'dht', minute - 1)).toBe(false);
+    expect(vote(overwritten, OTHER, '5.0.1.1', 'dht', minute)).toBe(true);
     const pushed = new ExternalIp();
     for (let i = 0; i < 200; i++) vote(pushed, US, `5.0.${i}.1`);
-    for (let i = 0; i < 25; i++) vote(pushed, OTHER, `6.0.${i}.1`);
+    for (let i = 0; i < 25; i++) vote(pushed, OTHER, `6.0.${i}.1`, 'dht', i * 10_000);
     expect(pushed.ip4).toBe(OTHER);
     const expired = new ExternalIp();
     for (let i = 0; i < 40; i++) vote(expired, US, `5.0.${i}.1`, 'dht', 0);
-    for (let i = 0; i < 3; i++) vote(expired, OTHER, `6.0.${i}.1`, 'dht', 3600_000);
+    for (let i = 0; i < 12; i++) vote(expired, OTHER, `6.0.${i}.1`, 'dht', 60 * minute + i * 10_000);
     expect(expired.ip4).toBe(OTHER);
+  });
+
+  it('is not changed by a crowd of liars met in one lookup', () => {
+    const external = new ExternalIp();
+    for (let i = 0; i < 48; i++) vote(external, US, `5.0.${i}.1`, 'dht', i * 1000);
+    for (let i = 0; i < 200; i++) vote(external, OTHER, `6.0.${i}.1`, 'dht', 48_000 + 10 * i);
+    expect(external.ip4).toBe(US);
   });
 
   it('believes a tracker and one more, or the router and one more', () => {
