@@ -10,8 +10,8 @@
  */
 
 import { equal } from '../base/bytes.ts';
-import { formatIp, parseIp } from '../base/ip.ts';
-import type { Lookup } from './dht-lookup.ts';
+import { formatIp, isUsablePeerAddress, parseIp } from '../base/ip.ts';
+import type { Lookup, Source } from './dht-lookup.ts';
 import { FindTask, type TaskHost } from './dht-task.ts';
 import { type Filler, ID_BYTES, idMatches, makeNodeId, randomIdNear } from './node-id.ts';
 import { K, type RouteNode, RoutingTable } from './routing-table.ts';
@@ -28,7 +28,9 @@ const RESTORE_EVERY_MS = 250;
 /** Silent nodes pinged in one go: 300 nodes are through in 15 minutes. */
 const STALE_BATCH = 4;
 const STALE_EVERY_MS = 10_000;
-/** Each starts a search of its own. */
+/** Of the addresses that a reply of the other family names; the rest is for its own lookup. */
+const MEET_PER_REPLY = 2;
+/** Known nodes that a lookup begins with. */
 const KNOWN_FOR_LOOKUP = 16;
 
 interface Router {
@@ -109,7 +111,7 @@ export class DhtFamily {
     if (now >= this.#staleAt) this.#upkeep(now);
     if (now >= this.#bootstrapAt && this.#task === null && this.hasContacts) {
       this.#bootstrapping = true;
-      this.#begin(now, this.table.ownId, true);
+      this.#begin(now, this.table.ownId);
     }
   }
 
@@ -136,6 +138,25 @@ export class DhtFamily {
   /** A node came into the table. */
   grew(now: number): void {
     if (this.table.count === 1 && !this.#bootstrapping) this.#bootstrapSoon(now);
+  }
+
+  /** Looks around again: the other family wants to be found. */
+  lookAround(now: number): void {
+    if (this.running && this.table.count > 0) this.#bootstrapAt = Math.min(this.#bootstrapAt, now);
+  }
+
+  /** Pings some of those that the other family heard of. */
+  meet(now: number, bytes: Uint8Array, at: number, length: number, source: Source): void {
+    const size = this.family === 4 ? 26 : 38;
+    for (const end = at + length; at + size <= end && source.contacted < MEET_PER_REPLY; at += size) {
+      if (!this.running || this.table.count >= K) return;
+      const compact = bytes.subarray(at, at + size);
+      const ip = ipOf(compact);
+      if (!isUsablePeerAddress(compact.subarray(ID_BYTES, size - 2), portOf(compact))) continue;
+      if (ip.includes(':') !== (this.family === 6) || this.table.at(ip) !== null) continue;
+      source.contacted++;
+      this.#host.ping(now, ip, portOf(compact));
+    }
   }
 
   routerAnswered(ip: string, port: number, answered: boolean): void {
@@ -222,8 +243,8 @@ export class DhtFamily {
     this.#bootstrapAt = now;
   }
 
-  #begin(now: number, target: Uint8Array, bothFamilies: boolean): void {
-    this.#task = new FindTask(this.#host, this.family, target, bothFamilies);
+  #begin(now: number, target: Uint8Array): void {
+    this.#task = new FindTask(this.#host, this.family, target);
     this.#host.startUpkeep(now, this.#task);
   }
 
@@ -236,7 +257,7 @@ export class DhtFamily {
       return;
     }
     this.table.touch(now, bucket);
-    this.#begin(now, randomIdNear(this.#random, this.table.ownId, bucket), false);
+    this.#begin(now, randomIdNear(this.#random, this.table.ownId, bucket));
   }
 
   #askRestored(now: number): void {
@@ -267,7 +288,7 @@ export class DhtFamily {
     this.table.touch(now, bucket);
     const deepest = bucket >= this.table.depth - 1;
     const own = this.table.ownId;
-    this.#begin(now, deepest ? own : randomIdNear(this.#random, own, bucket), false);
+    this.#begin(now, deepest ? own : randomIdNear(this.#random, own, bucket));
   }
 }
 

@@ -97,6 +97,8 @@ export class FloodGuard {
 export class RateCap {
   readonly #bps: number;
   #left: number;
+  /** Bytes of a reply there was no room for. */
+  #refused = 0;
   #at = Number.NEGATIVE_INFINITY;
 
   constructor(bps: number) {
@@ -104,15 +106,21 @@ export class RateCap {
     this.#left = bps * BURST_S;
   }
 
-  /** False: not now. */
-  take(now: number, bytes: number): boolean {
+  /** Whether the last reply refused would still be: then it is not worth making another. */
+  isSpent(now: number): boolean {
     if (now > this.#at) {
       const most = this.#bps * BURST_S;
       this.#left = this.#at === Number.NEGATIVE_INFINITY ? most : this.#left + ((now - this.#at) * this.#bps) / 1000;
       if (this.#left > most) this.#left = most;
       this.#at = now;
     }
-    if (this.#left < bytes) return false;
+    return this.#left < this.#refused;
+  }
+
+  /** False: not now. Ask `isSpent` before. */
+  take(bytes: number): boolean {
+    this.#refused = this.#left < bytes ? bytes : 0;
+    if (this.#refused > 0) return false;
     this.#left -= bytes;
     return true;
   }

@@ -5,13 +5,14 @@
 
 import type { Rng } from '../base/random.ts';
 import { DhtFamily, type FamilyHost } from './dht-family.ts';
-import type { Lookup } from './dht-lookup.ts';
+import type { Lookup, Source } from './dht-lookup.ts';
 import { type Call, DhtRpc } from './dht-rpc.ts';
 import type { FindTask, Task } from './dht-task.ts';
 
 import { Method } from './krpc.ts';
 import { Key, KrpcWriter } from './krpc-write.ts';
 import type { Filler } from './node-id.ts';
+import { K } from './routing-table.ts';
 
 export interface PacketSink {
   /** Borrowed until return; the family is that of `ip`. */
@@ -76,6 +77,15 @@ export class DhtHost implements FamilyHost {
 
   knows(family: 4 | 6, ip: string, port: number): boolean {
     return this.family(family).table.at(ip)?.port === port;
+  }
+
+  wantsOther(family: 4 | 6): boolean {
+    const other = this.family(family === 4 ? 6 : 4);
+    return other.running && other.table.count < K;
+  }
+
+  meet(now: number, family: 4 | 6, bytes: Uint8Array, at: number, length: number, source: Source): void {
+    this.family(family).meet(now, bytes, at, length, source);
   }
 
   open(now: number, ip: string, port: number): Call | null {

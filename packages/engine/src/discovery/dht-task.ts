@@ -27,6 +27,10 @@ export interface TaskHost {
   open(now: number, ip: string, port: number): Call | null;
   /** Ends the query that the writer holds and sends it. */
   send(call: Call, method: Method): void;
+  /** Whether the other family runs and knows few nodes. */
+  wantsOther(family: 4 | 6): boolean;
+  /** Pings some of the compact nodes that a reply named, while the family knows few. */
+  meet(now: number, family: 4 | 6, bytes: Uint8Array, at: number, length: number, source: Source): void;
   /** The task is over; `onEnd` is called before the present input returns. */
   onTaskOver(task: Task): void;
 }
@@ -98,6 +102,8 @@ export abstract class Task implements CallOwner, LookupOwner {
   protected abstract writeQuery(lookup: Lookup, candidate: Candidate): Method;
   /** Looks at a reply before its nodes are taken. */
   protected onReply(_now: number, _call: Call, _message: KrpcMessage): void {}
+  /** May follow what a reply names, and counts that in `source`. */
+  protected onNamed(_now: number, _message: KrpcMessage, _source: Source): void {}
   /** The lookup is done: the time to store. */
   protected onFound(_now: number, _lookup: Lookup): void {}
   protected onStored(_error: KrpcMessage | null): void {}
@@ -150,6 +156,7 @@ export abstract class Task implements CallOwner, LookupOwner {
     this.onReply(now, call, message);
     if (this.over || lookup.done) return;
     const source = new Source(candidate.hop, candidate.router);
+    this.onNamed(now, message, source);
     for (const each of this.lookups) {
       if (each.done) continue;
       if (each.family === 4) each.addNamed(message.bytes, message.nodesAt, message.nodesLength, source);
@@ -203,16 +210,16 @@ export abstract class Task implements CallOwner, LookupOwner {
   }
 }
 
-/** Upkeep: looks for an id to learn who is near it. Bootstrap asks both families of everybody, so that one finds the other. */
+/** Upkeep: looks for an id to learn who is near it. One family asks for the other too while that knows few. */
 export class FindTask extends Task {
   override upkeep = true;
   readonly family: 4 | 6;
   readonly #bothFamilies: boolean;
 
-  constructor(host: TaskHost, family: 4 | 6, target: Uint8Array, bothFamilies: boolean) {
+  constructor(host: TaskHost, family: 4 | 6, target: Uint8Array) {
     super(host, target);
     this.family = family;
-    this.#bothFamilies = bothFamilies;
+    this.#bothFamilies = host.wantsOther(family);
   }
 
   protected override familiesWanted(): readonly (4 | 6)[] {
@@ -226,6 +233,12 @@ export class FindTask extends Task {
     writer.id(Key.target, this.target);
     if (this.#bothFamilies) writer.raw(WANT_BOTH);
     return Method.FindNode;
+  }
+
+  protected override onNamed(now: number, message: KrpcMessage, source: Source): void {
+    if (!this.#bothFamilies) return;
+    if (this.family === 6) this.host.meet(now, 4, message.bytes, message.nodesAt, message.nodesLength, source);
+    else this.host.meet(now, 6, message.bytes, message.nodes6At, message.nodes6Length, source);
   }
 
   override onEnd(): void {}

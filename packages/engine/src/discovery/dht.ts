@@ -257,8 +257,14 @@ export class Dht {
 
   /** Begins bootstrap with what is known. Called again when a family comes. */
   start(now: number, families: { v4: boolean; v6: boolean }): void {
-    if (families.v4) this.#v4.start(now, this.#external.ip4);
-    if (families.v6) this.#v6.start(now, this.#external.ip6);
+    if (families.v4 && !this.#v4.running) {
+      this.#v4.start(now, this.#external.ip4);
+      this.#v6.lookAround(now);
+    }
+    if (families.v6 && !this.#v6.running) {
+      this.#v6.start(now, this.#external.ip6);
+      this.#v4.lookAround(now);
+    }
     this.#host.familiesChanged();
     if (this.#host.families().length === 0) return;
     if (this.#storeTickAt === Number.POSITIVE_INFINITY) this.#storeTickAt = now + STORE_TICK_MS;
@@ -408,12 +414,16 @@ export class Dht {
     if (!known && m.idAt >= 0 && !m.readOnly && table.wants(m.bytes, m.idAt, ip)) spent = this.#meet(now, ip, port);
     // a node of the table has shown that it is where it says
     const cap = known ? MAX_PACKET : Math.min(MAX_PACKET, AMPLIFICATION * m.bytes.length - spent);
+    if (this.#rate.isSpent(now)) {
+      this.#droppedOut++;
+      return;
+    }
     const table4 = this.#v4.running ? this.#v4.table : null;
     const table6 = this.#v6.running ? this.#v6.table : null;
     this.#server.answer(now, m, address, port, table, table4, table6, cap);
     const { length } = this.#host.writer;
     if (length > cap) return;
-    if (!this.#rate.take(now, length)) {
+    if (!this.#rate.take(length)) {
       this.#droppedOut++;
       return;
     }
@@ -540,13 +550,13 @@ export class Dht {
     for (let i = 0; i < ip.length; i++) {
       const c = ip.charCodeAt(i);
       if (c === 46) {
-        if (value < 0 || part === 3) return null;
+        if (value < 0 || part === 3) return parseIp(ip);
         bytes[part++] = value;
         value = -1;
       } else {
         if (c < 48 || c > 57) return parseIp(ip);
         value = (value < 0 ? 0 : value * 10) + c - 48;
-        if (value > 255) return null;
+        if (value > 255) return parseIp(ip);
       }
     }
     if (part !== 3 || value < 0) return parseIp(ip);

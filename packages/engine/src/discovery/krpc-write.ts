@@ -16,7 +16,7 @@ import { METHOD_NAMES, type Method } from './krpc.ts';
 export const MAX_PACKET = 1400;
 
 /** What frames a reply besides transaction id and address: see the drawing. */
-const REPLY_FRAME = 1 + 7 + 3 + 2 + 6 + 9 + 6 + 1;
+const REPLY_FRAME = 1 + 6 + 4 + 1 + 3 + 9 + 7;
 
 export class KrpcWriter {
   readonly #bytes: Uint8Array = new Uint8Array(MAX_PACKET + 200);
@@ -63,7 +63,7 @@ export class KrpcWriter {
 
   /** Bytes of a reply without any field, not even the id. */
   static replyFrame(tidLength: number, ipLength: number): number {
-    return REPLY_FRAME + tidLength + (tidLength > 9 ? 3 : 2) + ipLength + 2;
+    return REPLY_FRAME + tidLength + (tidLength > 9 ? 3 : 2) + ipLength + (ipLength === 16 ? 3 : 2);
   }
 
   /** `ip`: 4 or 16 bytes. */
