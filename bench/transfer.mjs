@@ -34,9 +34,10 @@ if (!existsSync(driver)) {
 const shoal = join(root, 'packages/shoal/bin/shoal.js');
 /** One for each leech: two processes may not have the same torrent. */
 const state = join(values.dir, 'shoal-state');
+const local = '--bind {ip} --no-dht --no-lsd';
 const COMMANDS = {
-  seed: `${process.execPath} ${shoal} seed {torrent} {dir} --port {port} --bind {ip}`,
-  leech: `${process.execPath} ${shoal} get {torrent} -o {dir} --port {port} --bind {ip} --state ${state}/{port}`,
+  seed: `${process.execPath} ${shoal} seed {torrent} {dir} --port {port} ${local}`,
+  leech: `${process.execPath} ${shoal} get {torrent} -o {dir} --port {port} ${local} --state ${state}/{port}`,
 };
 
 /** 'shoal', 'rtorrent', 'rtorrent:aria2', 'libtorrent:tuned', 'shoal:aria2' -> arguments of the driver. */

@@ -5,7 +5,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { BIN, Sandbox } from './shoal.ts';
+import { BIN, LOCAL, Sandbox } from './shoal.ts';
 
 let box: Sandbox;
 const servers: Server[] = [];
@@ -111,7 +111,7 @@ describe('create, info, verify', () => {
   it('show a magnet link', async () => {
     const hash = 'ab'.repeat(20);
     const link = `magnet:?xt=urn:btih:${hash}&dn=Tide&tr=http://t/a&x.pe=1.2.3.4:5&x.pe=[::1]:6&so=0,2-3&ws=http://w/`;
-    const { lines } = await box.run('info', link, '--json');
+    const { lines } = await box.run('info', link, '--offline', '--json');
     expect(lines[0]).toEqual({
       v: 1,
       type: 'magnet',
@@ -132,15 +132,22 @@ describe('exit codes', () => {
     [2, ['get', 'pay.torrent', '--select', '9']],
     [2, ['create', 'source/pay', '--piece-size', '5']],
     [2, ['create', 'source/pay', '--v1', '--v2', '-o', 'x']],
+    [2, ['get', 'pay.torrent', '--no-dht', '--dht-bootstrap', '127.0.0.1:9']],
+    [2, ['dht', 'get', 'nonsense']],
+    [2, ['dht', 'put', 'i01e', '--bencode']],
+    [2, ['publish', 'pay.torrent', '--key', 'source/pay/one']],
+    [3, ['dht', 'peers', 'missing.torrent']],
+    [3, ['get', 'magnet:?xs=urn:btpk:12']],
     [3, ['get', 'missing.torrent']],
     [3, ['get', 'source/pay/a.bin']],
     [3, ['get', 'magnet:?dn=nothing']],
     [3, ['info', 'source/pay/a.bin']],
+    [4, ['get', 'pay.torrent', '--save-torrent', 'nowhere/x.torrent']],
     [4, ['verify', 'pay.torrent', 'nowhere']],
     [4, ['seed', 'pay.torrent', 'nowhere']],
     [4, ['create', 'nowhere']],
     [4, ['get', 'pay.torrent', '-o', 'source/pay/one']],
-    [5, ['get', 'pay.torrent', '--timeout', '0.5', '--bind', '127.0.0.1']],
+    [5, ['get', 'pay.torrent', '--timeout', '0.5', ...LOCAL]],
   ] as const)('%i: shoal %j', async (code, args) => {
     await makePay();
     const ended = await box.run(...args);
@@ -157,7 +164,7 @@ describe('get and seed', () => {
   it('move every byte, tell it in JSON lines, and trust it the next time', async () => {
     const torrent = await makePay();
     const { peer, seed } = await box.seed(torrent, 'source');
-    const args = ['get', torrent, '-o', 'out', '--peer', peer, '--bind', '127.0.0.1', '--json'] as const;
+    const args = ['get', torrent, '-o', 'out', '--peer', peer, ...LOCAL, '--json'] as const;
     const first = await box.run(...args);
     expect(first).toMatchObject({ code: 0, stderr: '' });
     expectSame('out');
@@ -200,19 +207,7 @@ describe('get and seed', () => {
   it('take only the selected files', async () => {
     const torrent = await makePay();
     const { peer } = await box.seed(torrent, 'source/pay');
-    const ended = await box.run(
-      'get',
-      torrent,
-      '-o',
-      'out',
-      '--peer',
-      peer,
-      '--select',
-      '1,2-3',
-      '--bind',
-      '127.0.0.1',
-      '--json',
-    );
+    const ended = await box.run('get', torrent, '-o', 'out', '--peer', peer, '--select', '1,2-3', ...LOCAL, '--json');
     expect(ended.code).toBe(0);
     expect(ended.lines.find(({ type }) => type === 'done')).toMatchObject({ bytes: 1_000_002 });
     const want = digestTree(box.path('source/pay'));
@@ -234,8 +229,7 @@ describe('get and seed', () => {
         `out${i}`,
         '--peer',
         peer,
-        '--bind',
-        '127.0.0.1',
+        ...LOCAL,
         '--json',
         '--state',
         `state${i}`,
@@ -250,7 +244,7 @@ describe('get and seed', () => {
     const tracker = await startTracker();
     const torrent = await makePay('--tracker', tracker.url);
     const { peer } = await box.seed(torrent, 'source');
-    const args = ['get', torrent, '-o', 'out', '--peer', peer, '--bind', '127.0.0.1', '--json'] as const;
+    const args = ['get', torrent, '-o', 'out', '--peer', peer, ...LOCAL, '--json'] as const;
     const get = box.start(...args, '--down', '1M');
     await get.line('progress', ({ bytesDone }) => Number(bytesDone) > 0);
     tracker.events.length = 0;
@@ -277,7 +271,7 @@ describe('get and seed', () => {
     const tracker = await startTracker(true);
     const torrent = await makePay('--tracker', tracker.url);
     for (const presses of [1, 2]) {
-      const get = box.start('get', torrent, '-o', 'out', '--bind', '127.0.0.1', '--json');
+      const get = box.start('get', torrent, '-o', 'out', ...LOCAL, '--json');
       await get.line('progress');
       await expect.poll(() => tracker.events.length).toBeGreaterThan(0);
       const before = performance.now();
@@ -295,13 +289,13 @@ describe('get and seed', () => {
   it('refuse a second process on the same torrent, and let others work beside it', async () => {
     await makePay();
     await box.run('create', 'source/pay/a.bin', '-o', 'a.torrent');
-    const first = box.start('get', 'pay.torrent', '-o', 'out', '--bind', '127.0.0.1', '--json');
+    const first = box.start('get', 'pay.torrent', '-o', 'out', ...LOCAL, '--json');
     await first.line('progress');
-    const second = await box.run('get', 'pay.torrent', '-o', 'out', '--bind', '127.0.0.1', '--json');
+    const second = await box.run('get', 'pay.torrent', '-o', 'out', ...LOCAL, '--json');
     expect(second.code).toBe(1);
     expect(second.lines.find(({ type }) => type === 'error')).toMatchObject({ code: 'in-use' });
     const { peer } = await box.seed('a.torrent', 'source/pay');
-    expect((await box.run('get', 'a.torrent', '-o', 'out', '--peer', peer, '--bind', '127.0.0.1')).code).toBe(0);
+    expect((await box.run('get', 'a.torrent', '-o', 'out', '--peer', peer, ...LOCAL)).code).toBe(0);
     first.kill('SIGTERM');
     expect((await first.ended).code).toBe(130);
   });
@@ -322,8 +316,7 @@ describe('get and seed', () => {
       '--peer',
       peerA,
       '--seed',
-      '--bind',
-      '127.0.0.1',
+      ...LOCAL,
       '--json',
     );
     await get.line('done', ({ name }) => name === 'pay');
@@ -338,8 +331,7 @@ describe('get and seed', () => {
       `${host}:${port}`,
       '--state',
       'other',
-      '--bind',
-      '127.0.0.1',
+      ...LOCAL,
     );
     expect(friend.code).toBe(0);
     expectSame('friend');
@@ -354,7 +346,7 @@ describe('get and seed', () => {
     // Nothing is said before the check is over, so the moment is found by trying: too early, and there is no handler yet.
     let code: number | null = null;
     for (let delayMs = 200; code === null && delayMs < 5000; delayMs *= 1.5) {
-      const seed = box.start('seed', 'pay.torrent', 'source', '--bind', '127.0.0.1', '--json');
+      const seed = box.start('seed', 'pay.torrent', 'source', ...LOCAL, '--json');
       await new Promise((done) => setTimeout(done, delayMs));
       seed.kill('SIGINT');
       ({ code } = await seed.ended);
@@ -364,7 +356,7 @@ describe('get and seed', () => {
     servers.push(taken);
     await new Promise<void>((done) => taken.listen(0, '127.0.0.1', done));
     const { port } = taken.address() as AddressInfo;
-    const refused = await box.run('seed', 'pay.torrent', 'source', '--bind', '127.0.0.1', '--port', String(port));
+    const refused = await box.run('seed', 'pay.torrent', 'source', ...LOCAL, '--port', String(port));
     expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(/^shoal: [^\n]+\n$/);
   });
@@ -390,7 +382,7 @@ describe('get and seed', () => {
   it('print plain lines when nobody watches, without a single escape', async () => {
     const torrent = await makePay();
     const { peer } = await box.seed(torrent, 'source');
-    const { stdout, code } = await box.run('get', torrent, '-o', 'out', '--peer', peer, '--bind', '127.0.0.1');
+    const { stdout, code } = await box.run('get', torrent, '-o', 'out', '--peer', peer, ...LOCAL);
     expect(code).toBe(0);
     expect(stdout).toMatch(
       /^listening on 127\.0\.0\.1:\d+\npay: 6\.20 MiB in 5 files\npay: complete, 6\.20 MiB in .+all verified\n$/,

@@ -23,6 +23,9 @@ export interface Ended {
   readonly lines: readonly Line[];
 }
 
+/** For every command that talks to others: to this machine, and to whom it is told. */
+export const LOCAL: readonly string[] = ['--bind', '127.0.0.1', '--no-dht', '--no-lsd'];
+
 /** A running command. */
 export class Shoal {
   readonly lines: Line[] = [];
@@ -96,7 +99,7 @@ export class Sandbox {
 
   /** A seed of `torrent` whose files are in `path`; gives its address. */
   async seed(torrent: string, path: string, ...more: string[]): Promise<{ peer: string; seed: Shoal }> {
-    const seed = this.start('seed', torrent, path, '--bind', '127.0.0.1', '--json', ...more);
+    const seed = this.start('seed', torrent, path, ...LOCAL, '--json', ...more);
     const { host, port } = await seed.line('listening');
     await seed.line('progress');
     return { peer: `${host}:${port}`, seed };

@@ -1,7 +1,6 @@
 /** `shoal create`: makes a .torrent file, hashing on all cores. */
 
-import { randomBytes } from 'node:crypto';
-import { access, rename, rm, writeFile } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { createTorrent, type Metainfo } from '@shoal/engine';
 import { ExitCode, UsageError } from './exit-code.ts';
@@ -10,6 +9,7 @@ import { Interrupt } from './interrupt.ts';
 import { hexOrNull, JsonLines } from './json.ts';
 import { ProgressLine } from './progress-line.ts';
 import { packageVersion } from './version.ts';
+import { writeWhole } from './write-whole.ts';
 
 export interface CreateOptions {
   readonly output?: string;
@@ -75,16 +75,4 @@ async function exists(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
-}
-
-/** A reader of `path` sees the old file or the new one, never a part. */
-async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
-  const temporary = `${path}.${randomBytes(4).toString('hex')}.tmp`;
-  try {
-    await writeFile(temporary, bytes, { flag: 'wx' });
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
 }

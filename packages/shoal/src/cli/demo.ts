@@ -1,6 +1,7 @@
 /**
  * `shoal demo`: the main job on one machine, with nothing faked. A payload, an HTTP tracker, seeds as processes of their
- * own, a download over loopback sockets, and a comparison of every byte with the source. It leaves nothing behind.
+ * own, a download over loopback sockets, and a comparison of every byte with the source. It leaves nothing behind, and
+ * not one packet leaves the machine.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -79,8 +80,15 @@ async function run(
   await mkdir(target);
   const startedMs = nowMs();
   const exitCode = await transfer({
-    items: [{ label: NAME, source: bytes, options: { folder: target } }],
-    session: { port: 0, bind: [HOST], state: join(folder, 'state'), downloadLimit: options.down },
+    items: [{ label: NAME, source: bytes, options: { folder: target }, saveTo: null }],
+    session: {
+      port: 0,
+      bind: [HOST],
+      dht: false,
+      lsd: false,
+      state: join(folder, 'state'),
+      downloadLimit: options.down,
+    },
     view: chooseView(false, false),
     interrupt,
     timeoutMs: 15_000,
@@ -118,7 +126,7 @@ async function startSeeds(
   signal: AbortSignal,
 ): Promise<string[]> {
   const bin = fileURLToPath(new URL('../../bin/shoal.js', import.meta.url));
-  const args = [bin, 'seed', torrentPath, source, '--bind', HOST, '--json'];
+  const args = [bin, 'seed', torrentPath, source, '--bind', HOST, '--no-dht', '--no-lsd', '--json'];
   const starts: Promise<string>[] = [];
   for (let i = 0; i < count; i++) {
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });

@@ -25,15 +25,19 @@ export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 /** The command line does not make sense; the message says what to write instead. */
 export class UsageError extends Error {}
 
+/** What was looked for is not there. */
+export class NotFoundError extends Error {}
+
 /** What is told about a failure: `code` and `message` as in `--json`, and the code to exit with. */
 export interface Failure {
-  readonly code: ShoalErrorCode | 'usage' | 'internal';
+  readonly code: ShoalErrorCode | 'usage' | 'not-found' | 'internal';
   readonly message: string;
   readonly exitCode: ExitCode;
 }
 
 export function failureOf(error: unknown): Failure {
   if (error instanceof UsageError) return { code: 'usage', message: oneLine(error), exitCode: ExitCode.WrongUse };
+  if (error instanceof NotFoundError) return { code: 'not-found', message: oneLine(error), exitCode: ExitCode.Failed };
   if (isShoalError(error)) {
     return { code: error.code, message: oneLine(error), exitCode: exitCodeByError[error.code] ?? ExitCode.Failed };
   }

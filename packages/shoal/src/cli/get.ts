@@ -4,13 +4,15 @@ import { mkdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { AddOptions, SessionOptions } from '@shoal/engine';
 import { chooseView } from './choose-view.ts';
+import { type DiscoveryOptions, discoverySettings } from './discovery-options.ts';
 import { type ExitCode, UsageError } from './exit-code.ts';
 import { Interrupt } from './interrupt.ts';
 import { type LoadedSource, loadSource } from './source.ts';
 import { defaultStateFolder } from './state-folder.ts';
+import { torrentTarget } from './torrent-target.ts';
 import { transfer } from './transfer.ts';
 
-export interface GetOptions {
+export interface GetOptions extends DiscoveryOptions {
   readonly output: string;
   readonly peer: readonly string[];
   readonly select?: readonly number[];
@@ -22,18 +24,20 @@ export interface GetOptions {
   readonly bind?: string;
   readonly state?: string;
   readonly timeout?: number;
+  readonly saveTorrent?: string;
   readonly json: boolean;
 }
 
 export async function get(sources: readonly string[], options: GetOptions): Promise<ExitCode> {
   using interrupt = new Interrupt();
+  const session = sessionOptions(options, resolve(options.state ?? defaultStateFolder()));
   // All are read before anything starts, so that a slip in the last does not leave the first half done.
   const loaded = await Promise.all(sources.map(loadSource));
   if (options.select !== undefined) checkSelection(loaded, options.select);
+  const saveTo = await torrentTarget(options.saveTorrent, loaded.length);
   const folder = resolve(options.output);
   await mkdir(folder, { recursive: true });
-  const state = resolve(options.state ?? defaultStateFolder());
-  await mkdir(state, { recursive: true, mode: 0o700 });
+  await mkdir(session.state!, { recursive: true, mode: 0o700 });
   const add: AddOptions = {
     folder,
     peers: options.peer,
@@ -41,8 +45,8 @@ export async function get(sources: readonly string[], options: GetOptions): Prom
     ...(options.select === undefined ? {} : { select: options.select }),
   };
   return await transfer({
-    items: loaded.map(({ label, source }) => ({ label, source, options: add })),
-    session: sessionOptions(options, state),
+    items: loaded.map(({ label, source }) => ({ label, source, options: add, saveTo })),
+    session,
     view: chooseView(options.json),
     interrupt,
     timeoutMs: options.timeout ?? null,
@@ -51,10 +55,16 @@ export async function get(sources: readonly string[], options: GetOptions): Prom
 }
 
 export function sessionOptions(
-  options: { readonly port: number; readonly bind?: string; readonly up: number; readonly down?: number },
+  options: DiscoveryOptions & {
+    readonly port: number;
+    readonly bind?: string;
+    readonly up: number;
+    readonly down?: number;
+  },
   state: string | null,
 ): SessionOptions {
   return {
+    ...discoverySettings(options),
     port: options.port,
     state,
     stateLock: 'torrent',

@@ -1,44 +1,165 @@
-/** `shoal info`: what a .torrent file or magnet link says, for people or as JSON. */
+/**
+ * `shoal info`: what is in a torrent, for people or as JSON. The metadata of a magnet link comes from peers; where nobody
+ * can be asked, the link itself is shown.
+ */
 
-import type { Magnet, Metainfo, TorrentFile } from '@shoal/engine';
+import type { Magnet, Metainfo, Publisher, TorrentFile } from '@shoal/engine';
+import { type DiscoveryOptions, discoverySettings } from './discovery-options.ts';
 import { ExitCode, type Failure, failureOf, UsageError } from './exit-code.ts';
 import { formatBytes, padStart, plural, sanitize } from './format.ts';
+import { Interrupt } from './interrupt.ts';
 import { hexOrNull, JsonLines, type JsonValue } from './json.ts';
-import { loadSource } from './source.ts';
+import { MetadataFetch } from './metadata-fetch.ts';
+import { ProgressLine } from './progress-line.ts';
+import { type LinkSource, type LoadedSource, loadSource } from './source.ts';
 import { type Theme, themeOf } from './theme.ts';
+import { saveTorrent, torrentTarget } from './torrent-target.ts';
 
-export interface InfoOptions {
+export interface InfoOptions extends DiscoveryOptions {
+  readonly peer: readonly string[];
+  readonly port: number;
+  readonly bind?: string;
+  readonly timeout?: number;
+  readonly saveTorrent?: string;
+  readonly offline: boolean;
   readonly json: boolean;
 }
 
 /** Every source is shown or complained about; the exit code is that of the first complaint. */
 export async function info(sources: readonly string[], options: InfoOptions): Promise<ExitCode> {
-  const lines = new JsonLines();
-  const theme = themeOf(process.stdout, process.env);
-  let first: Failure | null = null;
-  let shown = 0;
-  for (const text of sources) {
-    try {
-      const { meta, magnet, label } = await loadSource(text);
-      if (meta === null && magnet === null)
-        throw new UsageError(`'${label}': info reads files and magnet links, not URLs`);
-      if (options.json) {
-        if (meta !== null) lines.emit('torrent', torrentJson(meta));
-        else if (magnet !== null) lines.emit('magnet', magnetJson(magnet));
-      } else {
-        const page = meta !== null ? describeTorrent(meta, theme) : describeMagnet(magnet!, theme);
-        process.stdout.write(`${shown++ > 0 ? '\n' : ''}${page.join('\n')}\n`);
-      }
-    } catch (error) {
-      const failure = failureOf(error);
-      first ??= failure;
-      if (options.json) lines.failure(failure);
-      process.stderr.write(`shoal: ${failure.message}\n`);
-    }
+  using interrupt = new Interrupt();
+  if (options.offline && options.saveTorrent !== undefined && sources.some((text) => /^magnet:/i.test(text))) {
+    throw new UsageError('--save-torrent of a magnet link asks peers; leave out --offline');
   }
-  const exitCode = first?.exitCode ?? ExitCode.Done;
-  if (options.json) lines.end(exitCode);
+  const saveTo = await torrentTarget(options.saveTorrent, sources.length);
+  const discovery = discoverySettings(options);
+  const session = {
+    ...discovery,
+    // it is gone in a moment: nobody should count on it (BEP 43)
+    dht: typeof discovery.dht === 'object' ? { ...discovery.dht, readOnly: true } : false,
+    port: options.port,
+    ...(options.bind === undefined ? {} : { bind: [options.bind] }),
+  };
+  using progress = new ProgressLine('asking for the metadata:', options.json);
+  const page = new Page(options.json, progress);
+  const loaded = await Promise.all(sources.map((text) => loadSource(text).catch(failureOf)));
+  const asking = !options.offline && loaded.some((source) => isLink(source));
+  await using fetch = asking
+    ? new MetadataFetch({
+        session,
+        peers: options.peer,
+        // a file that is to be saved is waited for
+        timeoutMs: options.timeout ?? (saveTo === null ? null : SAVE_LIMIT_MS),
+        signal: interrupt.signal,
+        onSearch: (text) => progress.say(text),
+      })
+    : null;
+  // all are asked for at once, and shown in their order
+  for (const source of loaded) if (fetch !== null && isLink(source)) void fetch.fetch(source).catch(() => {});
+  for (const source of loaded) {
+    if (interrupt.interrupted) break;
+    if (!('label' in source)) page.fail(source);
+    else await showSource(source, page, fetch, saveTo);
+  }
+  const exitCode = interrupt.interrupted ? ExitCode.Interrupted : page.exitCode;
+  page.end(exitCode);
   return exitCode;
+}
+
+const SAVE_LIMIT_MS = 60_000;
+
+function isLink(source: LoadedSource | Failure): source is LinkSource {
+  return 'label' in source && (source.magnet !== null || source.publisher !== null);
+}
+
+async function showSource(
+  source: LoadedSource,
+  page: Page,
+  fetch: MetadataFetch | null,
+  saveTo: string | null,
+): Promise<void> {
+  try {
+    let { meta } = source;
+    if (isLink(source)) {
+      meta = fetch === null ? null : await fetch.fetch(source);
+      if (fetch !== null && meta === null) page.note(`${source.label}: ${NOBODY}`);
+    } else if (meta === null) {
+      throw new UsageError(`'${source.label}': info reads files and magnet links, not URLs`);
+    }
+    if (meta === null) page.link(source);
+    else page.torrent(meta);
+    if (meta !== null && saveTo !== null) {
+      await saveTorrent(meta, saveTo);
+      page.say(`saved ${sanitize(saveTo)}`);
+    }
+  } catch (error) {
+    const failure = failureOf(error);
+    if (failure.code === 'aborted') return;
+    // what is known is shown also when more was hoped for
+    if (failure.code === 'no-peers') page.link(source);
+    page.fail({
+      ...failure,
+      message: failure.code === 'no-peers' ? `${source.label}: ${failure.message}` : failure.message,
+    });
+  }
+}
+
+const NOBODY = 'nobody could be asked for its metadata, so this is what the link itself says';
+
+/** What is printed, and what becomes of the exit code. */
+class Page {
+  readonly #lines: JsonLines | null;
+  readonly #theme: Theme = themeOf(process.stdout, process.env);
+  readonly #progress: ProgressLine;
+  #shown = 0;
+  #first: Failure | null = null;
+
+  constructor(json: boolean, progress: ProgressLine) {
+    this.#lines = json ? new JsonLines() : null;
+    this.#progress = progress;
+  }
+
+  get exitCode(): ExitCode {
+    return this.#first?.exitCode ?? ExitCode.Done;
+  }
+
+  torrent(meta: Metainfo): void {
+    if (this.#lines !== null) this.#lines.emit('torrent', torrentJson(meta));
+    else this.#write(describeTorrent(meta, this.#theme));
+  }
+
+  link({ magnet, publisher }: LoadedSource): void {
+    if (this.#lines !== null) {
+      this.#lines.emit('magnet', magnet !== null ? magnetJson(magnet) : publisherJson(publisher!));
+    } else
+      this.#write(magnet !== null ? describeMagnet(magnet, this.#theme) : describePublisher(publisher!, this.#theme));
+  }
+
+  say(text: string): void {
+    if (this.#lines === null) process.stdout.write(`\n${text}\n`);
+  }
+
+  note(text: string): void {
+    this.#progress.clear();
+    process.stderr.write(`shoal: note: ${text}\n`);
+  }
+
+  fail(failure: Failure): void {
+    this.#first ??= failure;
+    this.#lines?.failure(failure);
+    this.#progress.clear();
+    process.stderr.write(`shoal: ${failure.message}\n`);
+  }
+
+  end(exitCode: ExitCode): void {
+    this.#progress.clear();
+    this.#lines?.end(exitCode);
+  }
+
+  #write(text: readonly string[]): void {
+    this.#progress.clear();
+    process.stdout.write(`${this.#shown++ > 0 ? '\n' : ''}${text.join('\n')}\n`);
+  }
 }
 
 export function torrentJson(meta: Metainfo): Record<string, JsonValue> {
@@ -68,14 +189,27 @@ export function torrentJson(meta: Metainfo): Record<string, JsonValue> {
 }
 
 export function magnetJson(magnet: Magnet): Record<string, JsonValue> {
+  return { infoHash: hexOrNull(magnet.infoHash), infoHashV2: hexOrNull(magnet.infoHashV2), ...linkJson(magnet) };
+}
+
+function publisherJson(publisher: Publisher): Record<string, JsonValue> {
+  const { publicKey, salt } = publisher;
   return {
-    infoHash: hexOrNull(magnet.infoHash),
-    infoHashV2: hexOrNull(magnet.infoHashV2),
-    name: magnet.name,
-    trackers: magnet.trackers,
-    webSeeds: magnet.webSeeds,
-    peers: magnet.peers.map(hostPort),
-    select: magnet.select,
+    infoHash: null,
+    infoHashV2: null,
+    publicKey: hexOrNull(publicKey),
+    salt: hexOrNull(salt),
+    ...linkJson(publisher),
+  };
+}
+
+function linkJson(link: Magnet | Publisher): Record<string, JsonValue> {
+  return {
+    name: link.name,
+    trackers: link.trackers,
+    webSeeds: link.webSeeds,
+    peers: link.peers.map(hostPort),
+    select: link.select,
   };
 }
 
@@ -112,11 +246,24 @@ function describeMagnet(magnet: Magnet, theme: Theme): string[] {
   const fact = factWriter(lines, theme);
   fact('info-hash', hexOrNull(magnet.infoHash));
   fact('info-hash v2', hexOrNull(magnet.infoHashV2));
-  listFacts(fact, 'trackers', magnet.trackers);
-  listFacts(fact, 'web seeds', magnet.webSeeds);
-  listFacts(fact, 'peers', magnet.peers.map(hostPort));
-  fact('select', magnet.select === null ? null : magnet.select.join(', '));
+  describeLink(magnet, fact);
   return lines;
+}
+
+function describePublisher(publisher: Publisher, theme: Theme): string[] {
+  const lines = [theme.colors.bold(sanitize(publisher.name ?? 'link to a publisher'))];
+  const fact = factWriter(lines, theme);
+  fact('public key', hexOrNull(publisher.publicKey));
+  fact('salt', hexOrNull(publisher.salt));
+  describeLink(publisher, fact);
+  return lines;
+}
+
+function describeLink(link: Magnet | Publisher, fact: FactWriter): void {
+  listFacts(fact, 'trackers', link.trackers);
+  listFacts(fact, 'web seeds', link.webSeeds);
+  listFacts(fact, 'peers', link.peers.map(hostPort));
+  fact('select', link.select === null ? null : link.select.join(', '));
 }
 
 type FactWriter = (label: string, value: string | null) => void;

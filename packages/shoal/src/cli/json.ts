@@ -111,7 +111,7 @@ export class JsonView implements TransferView {
       job,
       last === undefined || now - last > 2 * PROGRESS_EVERY_MS ? now : last + PROGRESS_EVERY_MS,
     );
-    const { bytesDone, bytesTotal, downRate, upRate, peers, state } = torrent.stats();
+    const { bytesDone, bytesTotal, downRate, upRate, peers, sources, state } = torrent.stats();
     this.#lines.emit('progress', {
       ...hashesOf(torrent),
       bytesDone,
@@ -119,6 +119,7 @@ export class JsonView implements TransferView {
       downRate: Math.round(downRate),
       upRate: Math.round(upRate),
       peers,
+      sources: { ...sources },
       state,
     });
   }

@@ -23,6 +23,7 @@ const STATS: TorrentStats = {
   peers: 3,
   seeds: 2,
   candidates: 1,
+  sources: { tracker: 1, dht: 2, pex: 0, lsd: 0, magnet: 0, incoming: 1 },
   piecesDone: 512,
   pieceCount: 1024,
   spilled: 0,
@@ -52,6 +53,7 @@ const SHOWN: Shown = {
   name: '魚の群れ shoal',
   fileCount: 3,
   stats: STATS,
+  dhtNodes: 120,
   failed: false,
   pieces: new Uint8Array(1024).fill(3, 0, 512),
   peers: [PEER],
@@ -99,10 +101,11 @@ describe('the frame', () => {
   it('says what a torrent without metadata, one that is checked and one that failed are about', () => {
     const page = (stats: Partial<TorrentStats>, failed = false): string =>
       frame([{ ...SHOWN, failed, stats: { ...STATS, ...stats } }], { columns: 80, rows: 24 }, 'hint', plain).join('\n');
-    expect(page({ state: 'metadata', bytesTotal: 0, bytesDone: 0 })).toContain('asking for the metadata');
+    const search = page({ state: 'metadata', bytesTotal: 0, bytesDone: 0, peers: 2, candidates: 7 });
+    expect(search).toContain('asking for the metadata   2 peers, 7 more known, 120 DHT nodes');
     expect(page({ state: 'checking', checking: 0.25 })).toContain('25%');
     expect(page({ state: 'seeding', upRate: 2048 })).toContain('2.00 KiB/s');
-    expect(page({ peers: 0 })).toContain('looking for peers');
+    expect(page({ peers: 0 })).toContain('looking for peers   0 peers, 1 more known, 120 DHT nodes');
     expect(page({}, true)).toContain('failed');
   });
 });

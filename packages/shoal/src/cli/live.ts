@@ -18,7 +18,7 @@ import {
   sanitize,
   truncate,
 } from './format.ts';
-import { doneLine, failureLine, stoppedLine } from './plain.ts';
+import { doneLine, failureLine, searchText, stoppedLine } from './plain.ts';
 import type { Screen } from './screen.ts';
 import type { Theme } from './theme.ts';
 import { type Job, nowMs, type TransferView } from './view.ts';
@@ -28,6 +28,8 @@ export interface Shown {
   readonly name: string;
   readonly fileCount: number;
   readonly stats: TorrentStats | null;
+  /** How many the session knows; null: it uses no DHT. */
+  readonly dhtNodes: number | null;
   readonly failed: boolean;
   /** Only for a single torrent; else empty. */
   readonly pieces: Uint8Array;
@@ -94,7 +96,7 @@ function factsOf(item: Shown, theme: Theme): string {
     stats.upRate > 0 || stats.state === 'seeding' ? `${green(`${up} ${formatRate(stats.upRate)}`)}   ` : '';
   switch (stats.state) {
     case 'metadata':
-      return `${yellow('asking for the metadata')}   ${peers}, ${stats.candidates} known`;
+      return `${yellow('asking for the metadata')}   ${searchText(stats, item.dhtNodes)}`;
     case 'checking':
       return yellow('checking what is there');
     case 'seeding':
@@ -103,8 +105,8 @@ function factsOf(item: Shown, theme: Theme): string {
       return yellow(sanitize(stats.error?.message ?? 'stopped by an error'));
     case 'downloading': {
       const left = stats.eta === null ? '' : `${formatDuration(stats.eta)} left   `;
-      const waiting = stats.peers === 0 ? `${yellow('looking for peers')}   ` : '';
-      return `${waiting}${cyan(`${down} ${formatRate(stats.downRate)}`)}   ${rateUp}${left}${peers}`;
+      if (stats.peers === 0) return `${yellow('looking for peers')}   ${searchText(stats, item.dhtNodes)}`;
+      return `${cyan(`${down} ${formatRate(stats.downRate)}`)}   ${rateUp}${left}${peers}`;
     }
     default:
       return stats.state;
@@ -160,6 +162,7 @@ export class LiveView implements TransferView {
   readonly #theme: Theme;
   readonly #speeds: number[] = [];
   #jobs: readonly Job[] = [];
+  #dhtNodes: number | null = null;
   #stopping = false;
   #drawnMs = 0;
   #sampledMs = 0;
@@ -185,8 +188,9 @@ export class LiveView implements TransferView {
     this.#draw();
   }
 
-  tick(jobs: readonly Job[]): void {
+  tick(jobs: readonly Job[], dhtNodes: number | null): void {
     this.#jobs = jobs;
+    this.#dhtNodes = dhtNodes;
     if (nowMs() - this.#drawnMs >= DRAW_EVERY_MS) this.#draw();
   }
 
@@ -242,6 +246,7 @@ export class LiveView implements TransferView {
       name: sanitize(torrent?.name || job.label),
       fileCount: torrent?.files.length ?? 0,
       stats,
+      dhtNodes: this.#dhtNodes,
       failed: job.state === 'failed',
       pieces: single ? this.#cachedPieces : new Uint8Array(0),
       peers: single && torrent !== null ? torrent.peers() : [],

@@ -36,6 +36,34 @@ describe('wrong use', () => {
     [['create', 'x', '--tracker', 'nope']],
     [['verify', 'x.torrent']],
     [['info']],
+    [['get', 'x.torrent', '--dht-bootstrap', 'nowhere']],
+    [['get', 'x.torrent', '--dht-port', '70000']],
+    [['get', 'x.torrent', '--no-dht', '--dht-bootstrap', 'a:1']],
+    [['seed', 'x.torrent', '.', '--no-dht', '--dht-port', '5']],
+    [['get', 'a'.repeat(40), 'b'.repeat(40), '--save-torrent', 'x']],
+    [['info', `magnet:?xt=urn:btih:${'a'.repeat(40)}`, '--offline', '--save-torrent', 'x']],
+    [['dht', 'fetch']],
+    [['dht', 'get', 'abc']],
+    [['dht', 'get', 'a'.repeat(40), '--salt', 's']],
+    [['dht', 'get', 'a'.repeat(64), '--salt', 's'.repeat(65)]],
+    [['dht', 'get', 'a'.repeat(40), '--bootstrap', '127.0.0.1']],
+    [['dht', 'put', 'x'.repeat(1000)]],
+    [['dht', 'put', 'i01e', '--bencode']],
+    [['dht', 'put', 'd1:bi1e1:ai2ee', '--bencode']],
+    [['dht', 'put', 'x', '--salt', 's']],
+    [['dht', 'put', 'x', '--seq', '1']],
+    [['dht', 'put', 'x', '--cas', '1']],
+    [['dht', 'put', 'x', '--new-key']],
+    [['dht', 'put', 'x', '--key', 'missing.key']],
+    [['dht', 'put', 'x', '--key', 'missing.key', '--seq', '-1']],
+    [['dht', 'peers', 'a'.repeat(39)]],
+    [['dht', 'peers', 'http://t.example/x.torrent']],
+    [['dht', 'scrape', 'a'.repeat(40), '--timeout', '0']],
+    [['dht', 'nodes', 'more']],
+    [['dht', '--bootstrap', '127.0.0.1:5', 'peers', 'a'.repeat(39)]],
+    [['publish', 'a'.repeat(40)]],
+    [['publish', 'a'.repeat(64), '--key', 'k']],
+    [['publish', 'a'.repeat(40), '--key', 'missing.key']],
   ])('%j ends with 2 and one clear line', async (argv) => {
     expect(await main(argv)).toBe(ExitCode.WrongUse);
     expect(err).toMatch(/^shoal: .+\n$/);
@@ -45,6 +73,18 @@ describe('wrong use', () => {
   it('names the option and what it takes', async () => {
     await main(['get', 'x', '--down', 'fast']);
     expect(err).toContain("--down: 'fast' is not a size; write 512K");
+  });
+
+  it.each([
+    [['dht', 'peers', 'nothing.torrent'], 'nothing.torrent: no such file'],
+    [['dht', 'scrape', 'magnet:?dn=x'], "no 'xt=urn:btih:'"],
+    [['get', 'magnet:?xs=urn:btpk:abc'], 'not 64 hex digits'],
+    [['dht', 'get', `magnet:?xs=urn:btpk:${'a'.repeat(64)}&s=xyz`], 'salt'],
+    [['publish', 'nothing.torrent', '--key', 'k'], 'nothing.torrent: no such file'],
+  ])('%j ends with 3: the torrent or link is bad', async (argv, what) => {
+    expect(await main(argv)).toBe(ExitCode.BadSource);
+    expect(err).toMatch(/^shoal: .+\n$/);
+    expect(err).toContain(what);
   });
 
   it('speaks JSON when asked to', async () => {
@@ -69,6 +109,8 @@ describe('help', () => {
       'create',
       'info',
       'verify',
+      'publish',
+      'dht',
       'demo',
       'complete',
       'Exit codes',
@@ -81,10 +123,24 @@ describe('help', () => {
   });
 
   it('has a page for each command', async () => {
-    for (const command of ['get', 'seed', 'create', 'info', 'verify', 'demo']) {
+    for (const command of ['get', 'seed', 'create', 'info', 'verify', 'publish', 'dht', 'demo']) {
       out = '';
       expect(await main([command, '--help'])).toBe(ExitCode.Done);
       expect(out).toContain(`Usage: shoal ${command}`);
+    }
+  });
+
+  it('is what a group of commands alone shows, as wrong use', async () => {
+    expect(await main(['dht'])).toBe(ExitCode.WrongUse);
+    expect(err).toContain('Usage: shoal dht');
+  });
+
+  it('has a page for each command of dht', async () => {
+    for (const command of ['get', 'put', 'peers', 'scrape', 'nodes']) {
+      out = '';
+      expect(await main(['dht', command, '--help'])).toBe(ExitCode.Done);
+      expect(out).toContain(`Usage: shoal dht ${command}`);
+      expect(out).toContain('--bootstrap');
     }
   });
 

@@ -1,7 +1,10 @@
 /** The command line: what can be typed, and how every command ends. Commands are loaded when they are called. */
 
 import { Command, CommanderError } from 'commander';
+import { checked, collect } from './checked.ts';
 import { addCompletions, addCompletionsHelp } from './completions.ts';
+import { addDht, addPublish, DHT_COMMANDS } from './dht-commands.ts';
+import { addDiscoveryOptions } from './discovery-options.ts';
 import { ExitCode, failureOf, UsageError } from './exit-code.ts';
 import { JsonLines } from './json.ts';
 import * as parse from './parse.ts';
@@ -33,11 +36,18 @@ export async function main(argv: readonly string[]): Promise<ExitCode> {
   try {
     if (argv[0] === 'complete') await addCompletions(program, argv[1]);
     else addCompletionsHelp(program);
-    await program.parseAsync(argv, { from: 'user' });
+    await program.parseAsync(commandFirst(argv), { from: 'user' });
     return exitCode;
   } catch (error) {
     return report(error, argv.includes('--json'));
   }
+}
+
+/** `shoal dht --json peers X` is `shoal dht peers --json X`: the options belong to the commands of a group. */
+function commandFirst(argv: readonly string[]): readonly string[] {
+  if (argv[0] !== 'dht' || argv[1]?.startsWith('-') !== true) return argv;
+  const at = argv.findIndex((word, i) => i > 0 && DHT_COMMANDS.includes(word));
+  return at < 0 ? argv : ['dht', argv[at]!, ...argv.slice(1, at), ...argv.slice(at + 1)];
 }
 
 function report(error: unknown, json: boolean): ExitCode {
@@ -76,6 +86,8 @@ export function makeProgram(done: Done): Command {
   addCreate(program, done);
   addInfo(program, done);
   addVerify(program, done);
+  addPublish(program, done);
+  addDht(program, done);
   addDemo(program, done);
   return program;
 }
@@ -84,7 +96,7 @@ function addGet(program: Command, done: Done): void {
   const command = program
     .command('get')
     .description('download torrents; run again to go on where it stopped')
-    .argument('<source...>', '.torrent file, its http(s) URL, magnet link or info-hash')
+    .argument('<source...>', '.torrent file, its http(s) URL, magnet link (also of a publisher), info-hash')
     .option('-o, --output <dir>', 'folder to download into', '.')
     .option('--peer <host:port>', 'a peer to try; may be repeated', collect('--peer', parse.parsePeer), [])
     .option(
@@ -99,7 +111,7 @@ function addGet(program: Command, done: Done): void {
     .option('--timeout <seconds>', 'give up when no peer is found in time', checked('--timeout', parse.parseTimeout))
     .addHelpText('after', GET_HELP)
     .action(async (sources: string[], options) => done(await (await import('./get.ts')).get(sources, options)));
-  addNetworkOptions(command);
+  addTransferOptions(command);
 }
 
 function addSeed(program: Command, done: Done): void {
@@ -113,14 +125,21 @@ function addSeed(program: Command, done: Done): void {
     .action(async (torrent: string, path: string, options) =>
       done(await (await import('./seed.ts')).seed(torrent, path, options)),
     );
+  addTransferOptions(command);
+}
+
+function addTransferOptions(command: Command): void {
+  command.option('--up <rate>', 'upload limit per second', checked('--up', parse.parseRate), 0);
   addNetworkOptions(command);
 }
 
 function addNetworkOptions(command: Command): void {
   command
-    .option('--up <rate>', 'upload limit per second', checked('--up', parse.parseRate), 0)
-    .option('--port <n>', 'TCP port to listen on; 0: any', checked('--port', parse.parsePort), 0)
-    .option('--bind <addr>', 'local address to listen on and connect from', checked('--bind', parse.parseAddress))
+    .option('--port <n>', 'TCP and UDP port to listen on; 0: any', checked('--port', parse.parsePort), 0)
+    .option('--bind <addr>', 'local address to listen on and connect from', checked('--bind', parse.parseAddress));
+  addDiscoveryOptions(command);
+  command
+    .option('--save-torrent <file>', 'write the .torrent there as soon as it is known')
     .option('--json', 'one JSON object a line on stdout', false);
 }
 
@@ -158,12 +177,16 @@ function addCreate(program: Command, done: Done): void {
 }
 
 function addInfo(program: Command, done: Done): void {
-  program
+  const command = program
     .command('info')
-    .description('show what is in .torrent files and magnet links')
+    .description('show what is in .torrent files and, by asking peers, behind magnet links')
     .argument('<torrent...>', '.torrent file, magnet link or info-hash')
-    .option('--json', 'one JSON object a line on stdout', false)
+    .option('--offline', 'ask nobody: show what a magnet link itself says', false)
+    .option('--timeout <seconds>', 'how long to ask (default: 60)', checked('--timeout', parse.parseTimeout))
+    .option('--peer <host:port>', 'a peer to ask; may be repeated', collect('--peer', parse.parsePeer), [])
+    .addHelpText('after', INFO_HELP)
     .action(async (sources: string[], options) => done(await (await import('./info.ts')).info(sources, options)));
+  addNetworkOptions(command);
 }
 
 function addVerify(program: Command, done: Done): void {
@@ -195,24 +218,6 @@ function parseSeeds(text: string): number {
   return count;
 }
 
-/** A parser for one value; what it throws names the option. */
-function checked<T>(flag: string, parser: (text: string) => T): (text: string) => T {
-  return (text) => {
-    try {
-      return parser(text);
-    } catch (error) {
-      if (error instanceof UsageError) throw new UsageError(`${flag}: ${error.message}`);
-      throw error;
-    }
-  };
-}
-
-/** The same for an option that may be repeated. */
-function collect<T>(flag: string, parser: (text: string) => T): (text: string, before: readonly T[]) => readonly T[] {
-  const parseOne = checked(flag, parser);
-  return (text, before) => [...before, parseOne(text)];
-}
-
 const ROOT_HELP = `
 Examples:
   shoal demo                                  see it work on this machine
@@ -220,10 +225,11 @@ Examples:
   shoal get 'magnet:?xt=...' --seed           download by magnet link, then seed
   shoal create ./photos --tracker http://tracker.example/announce
   shoal seed photos.torrent ./photos          seed what you have
+  shoal info 'magnet:?xt=...'                 what is behind a magnet link, without downloading it
 
 Sizes and rates: 512K, 20M, 1.5MiB. K, M, G and KiB, MiB, GiB count by 1024; KB, MB, GB by 1000.
 Exit codes: 0 done, 1 failed (or verify found bad pieces), 2 wrong use, 3 bad torrent or magnet link,
-            4 disk trouble, 5 no peers within --timeout, 130 get was interrupted.
+            4 disk trouble, 5 no peers within --timeout, 130 interrupted.
 Environment: NO_COLOR turns colours off; XDG_STATE_HOME moves the folder that remembers progress.
 
 \`shoal COMMAND --help\` tells more of each.`;
@@ -234,6 +240,12 @@ Examples:
   shoal get album.torrent --select 0,2-4      some of its files
   shoal get 'magnet:?xt=...' --peer 10.0.0.7:6881 --timeout 60
   shoal get film.torrent --sequential --down 5M
+  shoal get 'magnet:?xs=urn:btpk:...'         what a publisher's key stands for now (see \`shoal publish\`)
+  shoal get 'magnet:?xt=...' --save-torrent film.torrent
+
+Peers come from trackers, the DHT, other peers, the local network, the magnet link and --peer. A private torrent asks
+its trackers alone. \`progress\` of --json counts in \`sources\` the peers known by each: tracker, dht, pex, lsd, magnet
+(with --peer) and incoming.
 
 Ctrl-C stops cleanly and the same command goes on where it was; Ctrl-C again leaves at once. Only what was verified
 and written is ever claimed, even after a crash. With --json stdout holds only JSON lines, of the types listening,
@@ -245,6 +257,17 @@ Examples:
   shoal seed photos.torrent . --port 6881 --up 2M
 
 The files are checked first; what is missing or changed is not seeded and never written. Ctrl-C ends it with exit code 0.`;
+
+const INFO_HELP = `
+Examples:
+  shoal info photos.torrent
+  shoal info 'magnet:?xt=...' --timeout 20    the list of files, fetched from peers; nothing is downloaded
+  shoal info 'magnet:?xt=...' --save-torrent photos.torrent
+  shoal info 'magnet:?xt=...' --offline       what the link itself says
+
+When no peer gives the metadata in time, the link itself is shown and the exit code is 5. Where nobody can be asked at
+all, it is shown with a note and exit code 0, unless --timeout or --save-torrent insists. With --json each torrent is
+one object of the type torrent, each link that is all there is to know of it one of the type magnet.`;
 
 const CREATE_HELP = `
 Examples:

@@ -66,11 +66,20 @@ export function parseSelect(text: string): number[] {
 
 /** 'host:port', '1.2.3.4:5', '[::1]:5'; returned as written, once it is known to make sense. */
 export function parsePeer(text: string): string {
+  return parseHostPort(text, 'peer');
+}
+
+/** The same for a node of the DHT. */
+export function parseNode(text: string): string {
+  return parseHostPort(text, 'DHT node');
+}
+
+function parseHostPort(text: string, noun: string): string {
   const match = /^(?:\[([^\]]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(text);
   const port = Number(match?.[3]);
   const bracketed = match?.[1];
   if (match === null || port < 1 || port > 65535 || (bracketed !== undefined && isIP(bracketed) !== 6)) {
-    throw new UsageError(`'${text}' is not a peer; write HOST:PORT, and [ADDRESS]:PORT for IPv6`);
+    throw new UsageError(`'${text}' is not a ${noun}; write HOST:PORT, and [ADDRESS]:PORT for IPv6`);
   }
   return text;
 }
@@ -92,6 +101,25 @@ export function parseTimeout(text: string): number {
   const seconds = /^(\d+(\.\d+)?|\.\d+)s?$/.test(text) ? Number.parseFloat(text) : 0;
   if (seconds <= 0 || seconds > 1e6) throw new UsageError(`'${text}' is not a time; write seconds, like 30`);
   return seconds * 1000;
+}
+
+/** Of a DHT item: the number that grows with each version. */
+export function parseSeq(text: string): number {
+  const seq = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+  if (!Number.isSafeInteger(seq)) throw new UsageError(`'${text}' is not a sequence number; write 0, 1, 2, ...`);
+  return seq;
+}
+
+/** BEP 44. */
+const MAX_SALT_BYTES = 64;
+
+/** Text that tells apart what one key puts; as bytes, at most 64. */
+export function parseSalt(text: string): Uint8Array {
+  const salt = new TextEncoder().encode(text);
+  if (salt.length === 0 || salt.length > MAX_SALT_BYTES) {
+    throw new UsageError(`a salt has 1 to ${MAX_SALT_BYTES} bytes, not ${salt.length}`);
+  }
+  return salt;
 }
 
 export function parseTrackerUrl(text: string): string {

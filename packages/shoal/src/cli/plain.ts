@@ -1,6 +1,6 @@
 /** Lines for a log or a pipe: what changes, and how far it is every five seconds. */
 
-import type { Torrent } from '@shoal/engine';
+import type { Torrent, TorrentStats } from '@shoal/engine';
 import type { ExitCode, Failure } from './exit-code.ts';
 import { formatBytes, formatDuration, formatPercent, formatRate, plural, sanitize } from './format.ts';
 import { elapsedSeconds, type Job, nowMs, type TransferView } from './view.ts';
@@ -36,13 +36,13 @@ export class PlainView implements TransferView {
     if (job.torrent !== null) this.#out(`${claimLine(job.torrent)}\n`);
   }
 
-  tick(jobs: readonly Job[]): void {
+  tick(jobs: readonly Job[], dhtNodes: number | null): void {
     this.#jobs = jobs;
     const now = nowMs();
     if (now - this.#lastMs < PROGRESS_EVERY_MS) return;
     this.#lastMs = now;
     for (const job of jobs) {
-      if (job.torrent !== null && job.state !== 'failed') this.#out(`${progressLine(job.torrent)}\n`);
+      if (job.torrent !== null && job.state !== 'failed') this.#out(`${progressLine(job.torrent, dhtNodes)}\n`);
     }
   }
 
@@ -73,16 +73,26 @@ export function claimLine(torrent: Torrent): string {
   return `${name}: ${size} in ${files}, ${formatBytes(stats.bytesDone)} there already`;
 }
 
-export function progressLine(torrent: Torrent): string {
+export function progressLine(torrent: Torrent, dhtNodes: number | null): string {
   const stats = torrent.stats();
   const name = sanitize(torrent.name);
   const peers = plural(stats.peers, 'peer');
-  if (stats.state === 'metadata') return `${name}: asking for the metadata, ${peers}`;
+  if (stats.state === 'metadata') return `${name}: asking for the metadata, ${searchText(stats, dhtNodes)}`;
+  if (stats.state === 'downloading' && stats.peers === 0) {
+    const share = formatPercent(stats.bytesDone, stats.bytesTotal);
+    return `${name}: ${share} of ${formatBytes(stats.bytesTotal)}, looking for peers, ${searchText(stats, dhtNodes)}`;
+  }
   if (stats.state === 'checking') return `${name}: checking, ${Math.floor((stats.checking ?? 0) * 100)}%`;
   if (stats.state === 'seeding') return `${name}: seeding, up ${formatRate(stats.upRate)}, ${peers}`;
   const share = formatPercent(stats.bytesDone, stats.bytesTotal);
   const rates = `down ${formatRate(stats.downRate)}, up ${formatRate(stats.upRate)}`;
   return `${name}: ${share} of ${formatBytes(stats.bytesTotal)}, ${rates}, ${peers}, ${formatDuration(stats.eta)} left`;
+}
+
+/** How the search for peers goes: whom we talk to, whom we know, and whom we ask. */
+export function searchText(stats: Pick<TorrentStats, 'peers' | 'candidates'>, dhtNodes: number | null): string {
+  const peers = `${plural(stats.peers, 'peer')}, ${stats.candidates} more known`;
+  return dhtNodes === null ? peers : `${peers}, ${plural(dhtNodes, 'DHT node')}`;
 }
 
 export function doneLine(job: Job): string {

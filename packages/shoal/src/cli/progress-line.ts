@@ -1,7 +1,7 @@
-/** One line on stderr that counts up while files are hashed; nothing when stderr is no terminal or --json was asked. */
+/** One line on stderr that tells how far something is, a line that is drawn over; nothing when stderr is no terminal or --json was asked. */
 
 import { progressBar } from './bars.ts';
-import { formatDuration, formatPercent, formatRate } from './format.ts';
+import { formatDuration, formatPercent, formatRate, truncate } from './format.ts';
 import { isLive, themeOf } from './theme.ts';
 import { nowMs } from './view.ts';
 
@@ -29,6 +29,14 @@ export class ProgressLine implements Disposable {
     process.stderr.write(
       `\r${this.#verb} ${bar} ${formatPercent(done, total)}  ${formatRate(rate)}  ${left} left\x1b[K`,
     );
+  }
+
+  /** Any text in its place. */
+  say(text: string): void {
+    const now = nowMs();
+    if (!this.#shown || now - this.#drawnMs < DRAW_EVERY_MS) return;
+    this.#drawnMs = now;
+    process.stderr.write(`\r${truncate(`${this.#verb} ${text}`, (process.stderr.columns ?? 80) - 1)}\x1b[K`);
   }
 
   clear(): void {

@@ -2,23 +2,27 @@
 
 import { type AddOptions, locateContent } from '@shoal/engine';
 import { chooseView } from './choose-view.ts';
+import type { DiscoveryOptions } from './discovery-options.ts';
 import { ExitCode, UsageError } from './exit-code.ts';
 import { sanitize } from './format.ts';
 import { sessionOptions } from './get.ts';
 import { Interrupt } from './interrupt.ts';
 import { loadSource } from './source.ts';
+import { torrentTarget } from './torrent-target.ts';
 import { transfer } from './transfer.ts';
 
-export interface SeedOptions {
+export interface SeedOptions extends DiscoveryOptions {
   readonly peer: readonly string[];
   readonly port: number;
   readonly bind?: string;
   readonly up: number;
+  readonly saveTorrent?: string;
   readonly json: boolean;
 }
 
 export async function seed(torrent: string, path: string, options: SeedOptions): Promise<ExitCode> {
   using interrupt = new Interrupt(ExitCode.Done);
+  const session = sessionOptions(options, null);
   const loaded = await loadSource(torrent);
   if (loaded.meta === null) throw new UsageError(`'${loaded.label}' is not a .torrent file; seed needs one`);
   const place = await locateContent(loaded.meta, path);
@@ -28,10 +32,11 @@ export async function seed(torrent: string, path: string, options: SeedOptions):
       `${sanitize(path)} is called '${wanted}' in the torrent; rename it, or give a folder that holds it`,
     );
   }
+  const saveTo = await torrentTarget(options.saveTorrent, 1);
   const add: AddOptions = { folder: place.folder, peers: options.peer, existing: 'check' };
   return await transfer({
-    items: [{ label: loaded.label, source: loaded.source, options: add }],
-    session: { ...sessionOptions(options, null), listen: 'when-checked' },
+    items: [{ label: loaded.label, source: loaded.source, options: add, saveTo }],
+    session: { ...session, listen: 'when-checked' },
     view: chooseView(options.json),
     interrupt,
     timeoutMs: null,

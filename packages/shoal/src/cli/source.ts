@@ -1,7 +1,16 @@
 /** SOURCE as written on the command line, told apart and read: a .torrent file, a magnet link, a bare info-hash, a URL. */
 
 import { open } from 'node:fs/promises';
-import { type Magnet, type Metainfo, parseMagnet, parseTorrent, ShoalError, type TorrentSource } from '@shoal/engine';
+import {
+  type Magnet,
+  type Metainfo,
+  type Publisher,
+  parseMagnet,
+  parsePublisher,
+  parseTorrent,
+  ShoalError,
+  type TorrentSource,
+} from '@shoal/engine';
 import { UsageError } from './exit-code.ts';
 import { sanitize } from './format.ts';
 
@@ -13,16 +22,26 @@ export interface LoadedSource {
   /** Exactly one of these is there, none for a URL. */
   readonly meta: Metainfo | null;
   readonly magnet: Magnet | null;
+  readonly publisher: Publisher | null;
+}
+
+/** One whose metadata peers must give. */
+export interface LinkSource extends LoadedSource {
+  readonly source: string;
 }
 
 export async function loadSource(text: string): Promise<LoadedSource> {
   const label = sanitize(text.length > 200 ? `${text.slice(0, 199)}…` : text);
-  if (/^magnet:/i.test(text)) return { label, source: text, meta: null, magnet: parseMagnet(text) };
-  if (/^https?:\/\//i.test(text)) return { label, source: text, meta: null, magnet: null };
+  const loaded = { label, source: text, meta: null, magnet: null, publisher: null };
+  if (/^magnet:/i.test(text)) {
+    const publisher = parsePublisher(text);
+    return publisher === null ? { ...loaded, magnet: parseMagnet(text) } : { ...loaded, publisher };
+  }
+  if (/^https?:\/\//i.test(text)) return loaded;
   const bytes = await readTorrentFile(text);
-  if (bytes !== null) return { label, source: bytes, meta: parseNamed(bytes, label), magnet: null };
+  if (bytes !== null) return { ...loaded, source: bytes, meta: parseNamed(bytes, label) };
   const link = magnetOfHash(text);
-  if (link !== null) return { label, source: link, meta: null, magnet: parseMagnet(link) };
+  if (link !== null) return { ...loaded, source: link, magnet: parseMagnet(link) };
   throw new ShoalError('bad-torrent', `${label}: no such file`);
 }
 

@@ -7,12 +7,15 @@
 import { type AddOptions, Session, type SessionOptions, ShoalError, type TorrentSource } from '@shoal/engine';
 import { ExitCode, type Failure, failureOf } from './exit-code.ts';
 import type { Interrupt } from './interrupt.ts';
+import { saveTorrent } from './torrent-target.ts';
 import { type Job, nowMs, TICK_MS, type TransferView } from './view.ts';
 
 export interface TransferItem {
   readonly label: string;
   readonly source: TorrentSource;
   readonly options: AddOptions;
+  /** Where the .torrent is written once it is known; null: nowhere. */
+  readonly saveTo: string | null;
 }
 
 export interface TransferRequest {
@@ -34,7 +37,7 @@ export async function transfer(request: TransferRequest): Promise<ExitCode> {
 }
 
 /** A session that does not close in this time is left behind; it promises two seconds. */
-const CLOSE_LIMIT_MS = 5000;
+export const CLOSE_LIMIT_MS = 5000;
 
 class Transfer {
   readonly #request: TransferRequest;
@@ -51,7 +54,7 @@ class Transfer {
   async run(): Promise<ExitCode> {
     const { view, interrupt, mode } = this.#request;
     const session = new Session(this.#request.session);
-    const ticker = setInterval(() => this.#tick(), TICK_MS);
+    const ticker = setInterval(() => view.tick(this.#jobs, dhtNodeCount(session)), TICK_MS);
     const onStop = (): void => view.stopping();
     interrupt.signal.addEventListener('abort', onStop);
     try {
@@ -84,7 +87,8 @@ class Transfer {
       job.state = 'running';
       const torrent = await session.add(item.source, { ...item.options, signal });
       job.torrent = torrent;
-      await torrent.metadata(signal);
+      const meta = await torrent.metadata(signal);
+      if (item.saveTo !== null) await saveTorrent(meta, item.saveTo);
       await torrent.checked(signal);
       view.claimed(job);
       if (mode === 'seed') await this.#seedUntilInterrupted(job);
@@ -147,17 +151,19 @@ class Transfer {
     return watch;
   }
 
-  #tick(): void {
-    this.#request.view.tick(this.#jobs);
-  }
-
   #fail(job: Job | null, failure: Failure): void {
     this.#firstFailure ??= failure;
     this.#request.view.failed(job, failure);
   }
 }
 
-async function closeWithin(session: Session, limitMs: number): Promise<void> {
+function dhtNodeCount({ dht }: Session): number | null {
+  if (!dht.enabled) return null;
+  const { nodes4, nodes6 } = dht.stats();
+  return nodes4 + nodes6;
+}
+
+export async function closeWithin(session: Session, limitMs: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const limit = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, limitMs);

@@ -20,8 +20,8 @@ export interface TransferView {
   note(text: string): void;
   /** What is claimed before any peer is asked. */
   claimed(job: Job): void;
-  /** Called several times a second while anything runs. */
-  tick(jobs: readonly Job[]): void;
+  /** Called several times a second while anything runs. `dhtNodes`: how many the session knows; null: it uses no DHT. */
+  tick(jobs: readonly Job[], dhtNodes: number | null): void;
   done(job: Job): void;
   failed(job: Job | null, failure: Failure): void;
   /** The user asked to stop; what follows is quick. */

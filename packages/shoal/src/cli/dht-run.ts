@@ -1,0 +1,136 @@
+/**
+ * What every `shoal dht` command and `publish` share: a Session that is nothing but a node of the DHT, which asks and
+ * answers nothing (BEP 43), a time limit, and Ctrl-C.
+ */
+
+import { Session, ShoalError } from '@shoal/engine';
+import { ExitCode, UsageError } from './exit-code.ts';
+import { plural } from './format.ts';
+import { Interrupt } from './interrupt.ts';
+import { loadSource } from './source.ts';
+import { CLOSE_LIMIT_MS, closeWithin } from './transfer.ts';
+
+export interface DhtRunOptions {
+  readonly bootstrap: readonly string[];
+  readonly port: number;
+  readonly bind?: string;
+  /** In milliseconds. */
+  readonly timeout: number;
+  readonly json: boolean;
+}
+
+/**
+ * Gives `use` a DHT of which at least one node answered. Throws ShoalError 'no-peers' when none did, or when `use` was
+ * not done, in time. Closes the session whatever happens.
+ */
+export async function runDht(options: DhtRunOptions, use: (run: DhtRun) => Promise<ExitCode>): Promise<ExitCode> {
+  using interrupt = new Interrupt();
+  const session = new Session({
+    port: null,
+    dht: {
+      readOnly: true,
+      port: options.port,
+      ...(options.bootstrap.length === 0 ? {} : { bootstrap: options.bootstrap }),
+    },
+    pex: false,
+    lsd: false,
+    hashThreads: 1,
+    ...(options.bind === undefined ? {} : { bind: [options.bind] }),
+  });
+  using run = new DhtRun(session.dht, options, interrupt);
+  try {
+    await session.ready();
+    await run.begin();
+    const exitCode = await use(run);
+    return interrupt.interrupted ? ExitCode.Interrupted : exitCode;
+  } catch (error) {
+    if (interrupt.interrupted) return ExitCode.Interrupted;
+    throw run.late && isAborted(error) ? run.tooLate() : error;
+  } finally {
+    await closeWithin(session, CLOSE_LIMIT_MS);
+  }
+}
+
+export class DhtRun implements Disposable {
+  readonly dht: Session['dht'];
+  readonly interrupt: Interrupt;
+  readonly #options: DhtRunOptions;
+  #limit = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+  #answered = false;
+
+  constructor(dht: Session['dht'], options: DhtRunOptions, interrupt: Interrupt) {
+    this.dht = dht;
+    this.#options = options;
+    this.interrupt = interrupt;
+    this.restart();
+  }
+
+  /** Aborts when the time is over, or at Ctrl-C. */
+  get signal(): AbortSignal {
+    return AbortSignal.any([this.interrupt.signal, this.#limit.signal]);
+  }
+
+  /** Whether the time is over. */
+  get late(): boolean {
+    return this.#limit.signal.aborted;
+  }
+
+  /** What comes next has all the time again. */
+  restart(): void {
+    clearTimeout(this.#timer);
+    this.#limit = new AbortController();
+    const limit = this.#limit;
+    this.#timer = setTimeout(() => limit.abort(), this.#options.timeout);
+  }
+
+  /** Waits for the first node that answers. */
+  async begin(): Promise<void> {
+    const { bootstrap, bind } = this.#options;
+    if (bootstrap.length === 0 && bind !== undefined && /^(127\.|::1$)/.test(bind)) {
+      throw new ShoalError('no-peers', `from ${bind} no public DHT node is asked; name one with --bootstrap HOST:PORT`);
+    }
+    const { signal } = this;
+    while (!(await this.dht.ready({ signal })));
+    this.#answered = true;
+  }
+
+  tooLate(): ShoalError {
+    const { bootstrap, timeout } = this.#options;
+    const limit = plural(timeout / 1000, 'second');
+    if (this.#answered) return new ShoalError('no-peers', `the DHT was not done within ${limit}`);
+    const asked = bootstrap.length === 0 ? '' : `; asked ${bootstrap.join(', ')}`;
+    return new ShoalError('no-peers', `no DHT node answered within ${limit}${asked}`);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+/** What a lookup found until the signal aborted, rather than nothing. */
+export async function* whileTimeLasts<T>(items: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T, void> {
+  try {
+    for await (const item of items) yield item;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}
+
+/** INFOHASH as typed: 40 or 64 hex digits, a magnet link, or a .torrent file. Hex of what the DHT knows it by. */
+export async function infoHashOf(text: string): Promise<string> {
+  if (/^([0-9a-f]{40}|[0-9a-f]{64})$/i.test(text)) return text.slice(0, 40).toLowerCase();
+  if (/^[0-9a-f]{20,}$/i.test(text)) {
+    throw new UsageError(`'${text}' has ${text.length} hex digits; an info-hash has 40, or 64 for version 2`);
+  }
+  const { meta, magnet, label } = await loadSource(text);
+  const known = meta ?? magnet;
+  if (known === null) throw new UsageError(`'${label}' is not an info-hash, a magnet link or a .torrent file`);
+  return Buffer.from(known.swarmHash).toString('hex');
+}
+
+function isAborted(error: unknown): boolean {
+  return (
+    error instanceof Error && (error.name === 'AbortError' || (error instanceof ShoalError && error.code === 'aborted'))
+  );
+}
