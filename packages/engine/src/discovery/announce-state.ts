@@ -89,7 +89,7 @@ export function makeTracker(text: string, families: readonly Family[]): Tracker 
   const usable = literal === null ? families : families.filter((family) => family === literal);
   let unusable: string | null = null;
   if (protocol === 'websocket') unusable = 'WebSocket trackers are not supported yet';
-  else if (usable.length === 0) unusable = `this session has no IPv${literal}`;
+  else if (usable.length === 0) unusable = `this session has no IPv${literal ?? '4 and no IPv6'}`;
   const paths: Path[] = [];
   const tracker: Tracker = {
     url,

@@ -13,6 +13,8 @@ import type { Entry } from './entry.ts';
 /** Torrents of a session past which first announces are spread, and over how long. */
 const CROWD = 50;
 const SPREAD_MS = 60_000;
+/** An interface may get addresses of either later. */
+const FAMILIES = [4, 6] as const;
 
 export class PeerFinder implements AnnounceSink {
   readonly book: PeerBook;
@@ -31,7 +33,7 @@ export class PeerFinder implements AnnounceSink {
       peerId: entry.peerId,
       key: core.rng.u32(),
       tiers: options.trackers,
-      families: ([4, 6] as const).filter((family) => core.binding.has(family)),
+      families: FAMILIES.filter((family) => core.binding.interfaceName !== null || core.binding.has(family)),
       mode: core.options.announceMode,
       exclusive: options.meta?.private ?? false,
       rng: core.rng,
@@ -129,6 +131,7 @@ export class PeerFinder implements AnnounceSink {
     const { meta, swarm } = this.#entry;
     if (!meta?.private) return;
     // BEP 27: the swarms of two trackers of a private torrent are kept apart
+    this.book.dropSources(CandidateSource.Tracker);
     for (const peer of [...swarm.peers]) if (!peer.link.incoming) peer.link.close(PeerFault.Evicted, null);
   }
 
