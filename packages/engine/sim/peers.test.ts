@@ -1,7 +1,7 @@
 /** What a session stands from bad peers, with the figures of DEMANDS 4.4 (W5-W13), in virtual time. */
 
 import { describe, expect, test } from 'vitest';
-import { readU32 } from '../src/base/bytes.ts';
+import { readU32, utf8Encode } from '../src/base/bytes.ts';
 import { BLOCK_BYTES } from '../src/base/slot-pool.ts';
 import { torrentStats } from '../src/session/torrent-stats.ts';
 import { checkSession, checkStopped } from './checkers.ts';
@@ -562,6 +562,40 @@ describe('W14: metadata from liars', () => {
     expect(world.now - from).toBeLessThanOrEqual(10_000);
     expect(world.runUntil(() => session.isDone, 60_000)).toBe(true);
   });
+});
+
+describe('W14: requests for metadata', () => {
+  test.each([
+    ['small', 2],
+    ['of several pieces', 4000],
+  ])(
+    '%s: 5,000 of them draw no more than twice its size in a minute, and the next minute is served again',
+    (_name, pieces) => {
+      const scene = seeding(19, { pieces, pieceLength: BLOCK_BYTES });
+      const { torrent, world } = scene;
+      const peer = stranger(scene);
+      peer.expectUp();
+      peer.sendHandshake(torrent);
+      peer.sendExtended({ m: { ut_metadata: 7 } });
+      peer.send(Msg.HaveNone);
+      world.run(1000);
+      const count = Math.ceil(torrent.infoBytes.length / 16384);
+      const ask = (n: number): void => {
+        peer.send(Msg.Extended, Uint8Array.of(1), utf8Encode(`d8:msg_typei0e5:piecei${n % (count + 1)}ee`));
+      };
+      const before = peer.receivedBytes;
+      for (let n = 0; n < 5000; n++) ask(n);
+      world.run(50_000);
+      const got = peer.messages.splice(0).filter(({ id, payload }) => id === Msg.Extended && payload.length > 100);
+      expect(got.length).toBeGreaterThanOrEqual(count);
+      expect(peer.receivedBytes - before).toBeLessThanOrEqual(2 * torrent.infoBytes.length + 128);
+      expect(peer.closed).toBe(false);
+      world.run(20_000);
+      ask(0);
+      world.run(1000);
+      expect(peer.messages.some(({ id }) => id === Msg.Extended)).toBe(true);
+    },
+  );
 });
 
 describe('silence', () => {

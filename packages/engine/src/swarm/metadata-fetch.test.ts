@@ -1,7 +1,8 @@
-/** The pace of asking, against peers that behave as real clients were seen to. */
+/** The pace of asking, against peers that behave as real clients were seen to; who is asked for what, and who is blamed. */
 
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { equal } from '../base/bytes.ts';
+import { PeerFault } from '../base/errors.ts';
 import { sha1 } from '../base/hash.ts';
 import { METADATA_PIECE_BYTES, MetadataFetch } from './metadata-fetch.ts';
 import type { Peer } from './peer.ts';
@@ -96,4 +97,102 @@ test('a near peer that takes one request at a time (rtorrent) is never asked for
 
 test('a far one is found out', () => {
   expect(fetchFrom(forgetful(400)).seconds).toBeLessThan(60);
+});
+
+describe('several peers', () => {
+  interface Teller {
+    readonly peer: Peer;
+    readonly asked: number[];
+    fault: number;
+  }
+
+  class Scene {
+    readonly tellers: Teller[] = [];
+    readonly got: Uint8Array[] = [];
+    readonly fetch = new MetadataFetch(sha1(INFO), null, { onMetadata: (bytes) => this.got.push(bytes) });
+
+    /** One that speaks of metadata of this size. */
+    join(metadataSize: number, takes = true): Teller {
+      const asked: number[] = [];
+      const teller: Teller = { asked, fault: -1, peer: null as unknown as Peer };
+      const peer = {
+        number: this.tellers.length,
+        closed: false,
+        metadataAsked: 0,
+        metadataRestUntilMs: 0,
+        link: { touch() {} },
+        conversation: {
+          remote: { metadataSize },
+          supports: { metadata: takes },
+          metadataRequest: (piece: number) => asked.push(piece),
+        },
+        fault: (fault: number) => {
+          teller.fault = fault;
+          (peer as { closed: boolean }).closed = true;
+        },
+      };
+      Object.assign(teller, { peer });
+      this.tellers.push(teller);
+      return teller;
+    }
+
+    /** Everybody answers what it was asked, until nobody is asked any more. `wrong`: who lies. */
+    run(wrong: readonly Teller[] = []): void {
+      const peers = (): Peer[] => this.tellers.filter(({ peer }) => !peer.closed).map(({ peer }) => peer);
+      for (let now = 0, quiet = false; !quiet; now += 300) {
+        quiet = true;
+        for (const peer of peers()) this.fetch.ask(peer, now);
+        for (const teller of this.tellers) {
+          for (const piece of teller.asked.splice(0)) {
+            if (teller.peer.closed) break;
+            quiet = false;
+            const from = piece * METADATA_PIECE_BYTES;
+            const data = INFO.slice(from, from + METADATA_PIECE_BYTES);
+            if (wrong.includes(teller)) data[0]! ^= 1;
+            this.count(teller);
+            this.fetch.received(teller.peer, piece, SIZE, data, peers(), now);
+          }
+        }
+      }
+    }
+
+    readonly counts = new Map<Teller, number>();
+
+    count(teller: Teller): void {
+      this.counts.set(teller, (this.counts.get(teller) ?? 0) + 1);
+    }
+  }
+
+  test('share the work, and each piece is asked of one', () => {
+    const scene = new Scene();
+    const tellers = [scene.join(SIZE), scene.join(SIZE), scene.join(SIZE)];
+    scene.run();
+    expect(scene.got.length).toBe(1);
+    const counts = tellers.map((teller) => scene.counts.get(teller)!);
+    expect(counts.reduce((sum, n) => sum + n)).toBe(81);
+    expect(Math.min(...counts)).toBeGreaterThan(15);
+  });
+
+  test('of whom one lies: it is found, and closed once it is alone to blame', () => {
+    const scene = new Scene();
+    const [good, bad] = [scene.join(SIZE), scene.join(SIZE)];
+    scene.run([bad]);
+    expect(scene.got.map((bytes) => equal(bytes, INFO))).toEqual([true]);
+    expect(good.fault).toBe(-1);
+    const alone = new Scene();
+    const liar = alone.join(SIZE);
+    alone.run([liar]);
+    expect([alone.got.length, liar.fault]).toEqual([0, PeerFault.Corrupt]);
+  });
+
+  test('that name no size, one that cannot be, or take no requests are not asked', () => {
+    const scene = new Scene();
+    for (const size of [-1, 0, (16 << 20) + 1, 2 ** 31]) scene.join(size);
+    scene.join(SIZE, false);
+    for (const { peer } of scene.tellers) scene.fetch.ask(peer, 0);
+    expect(scene.tellers.flatMap(({ asked }) => asked)).toEqual([]);
+    const large = scene.join(16 << 20);
+    scene.fetch.ask(large.peer, 0);
+    expect(large.asked).toEqual([0]);
+  });
 });

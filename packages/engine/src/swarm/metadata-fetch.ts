@@ -6,7 +6,7 @@
  * takes everything from one peer, and who sends wrong metadata alone is closed.
  *
  * Limits: 16 MiB of metadata (DEMANDS W14; libtorrent takes 30), 32 pieces in flight per peer, 10 s for an answer. Serving:
- * twice the metadata's size per peer and minute, rejects after that.
+ * twice the metadata's size per peer and minute, answers of no use included; silence after that.
  */
 
 import { equal } from '../base/bytes.ts';
@@ -25,6 +25,8 @@ const ANSWER_MS = 10_000;
 /** Rest after a reject or a wrong size (libtorrent: 1 min). */
 const REST_MS = 60_000;
 const SERVE_PERIOD_MS = 60_000;
+/** What an answer costs besides the data, and a reject at most. */
+const ANSWER_BYTES = 64;
 /** Of a peer in that time: five times as many as the largest metadata has pieces. */
 const MAX_REQUESTS = 10_000;
 const NOBODY = -1;
@@ -190,17 +192,17 @@ export class MetadataFetch {
       peer.metadataRequestCount = 0;
     }
     if (++peer.metadataRequestCount > MAX_REQUESTS) return peer.fault(PeerFault.Flood);
+    const size = info?.length ?? METADATA_PIECE_BYTES;
+    const left = Math.max(2 * size, size + 2 * ANSWER_BYTES) - peer.metadataServedBytes;
     const from = piece * METADATA_PIECE_BYTES;
-    if (info === null || from >= info.length || peer.metadataServedBytes >= 2 * info.length) {
-      if (peer.metadataServedBytes < 4 * (info?.length ?? METADATA_PIECE_BYTES))
-        peer.conversation.metadataReject(piece);
-      // rejects are bounded too, so that a flood gets silence in the end
-      peer.metadataServedBytes += 64;
-      return;
+    const length = Math.min(METADATA_PIECE_BYTES, size - from);
+    if (info !== null && length > 0 && length + ANSWER_BYTES <= left) {
+      peer.metadataServedBytes += length + ANSWER_BYTES;
+      peer.conversation.metadataData(piece, size, info.subarray(from, from + length));
+    } else if (ANSWER_BYTES <= left) {
+      peer.metadataServedBytes += ANSWER_BYTES;
+      peer.conversation.metadataReject(piece);
     }
-    const data = info.subarray(from, Math.min(from + METADATA_PIECE_BYTES, info.length));
-    peer.metadataServedBytes += data.length;
-    peer.conversation.metadataData(piece, info.length, data);
   }
 
   #begin(size: number, now: number): void {
