@@ -4,33 +4,50 @@
  * least of the last three samples, base delay over 13 minutes, the other side's history against drifting clocks, a penalty
  * for clocks that run slow on purpose, slow start, at most one cut per round trip.
  *
- * Per round trip, with delay d, target T = 100 ms and set point S = 85 ms:
+ * Per round trip, with delay d, target T and S = 0.4 T:
  *
- *     d < T        window += 3000 bytes x (1 - d/T)
- *     d > S        window -= window x (d/S - 1) / 4, at most half
+ *     d < T        window += 3000 bytes x (1 - d/T), and at first, while d is small, a sixteenth
+ *     d > S        window -= window x (d/S - 1) x 1.6 %
+ *     d > T        window -= window x (d/T - 1) x 25 %, at most half
  *     loss         window halves;  timeout: one packet
  *
  * The second line is what makes two flows equal: both grow by the same amount and shrink in proportion, so they settle at
  * the one window where that balances, between S and T. libutp's plain rule has its balance wherever the flows happen to
  * be. A flow that came while another filled the queue takes the full queue for the empty path; so each flow lets the queue
- * run dry for two round trips every half minute (the slowdown of LEDBAT++), which costs about 1 % of the link.
+ * run dry for two round trips now and then (the slowdown of LEDBAT++), which costs it at most 3 %.
+ *
+ * T is 100 ms, unless packets are lost at less: then the queue of the path is shorter, and T goes to six tenths of the
+ * delay there was, for else the flow would take its share by losses like TCP. It comes back by a hundredth a second.
  */
 
 export const TARGET_MICROS = 100_000;
-const SET_POINT_MICROS = 85_000;
+/** Below this the delay is no more than noise. */
+const LEAST_TARGET_MICROS = 25_000;
+const LOSS_TARGET_SHARE = 0.6;
+const TARGET_REGAIN_PER_MS = 1e-5;
+const SET_POINT = 0.4;
 /** Bytes of growth per round trip (libutp MAX_CWND_INCREASE, libtorrent gain_factor). */
 const GAIN_BYTES = 3000;
+const BOOST_SHARE = 1 / 16;
+const BOOST_DELAY = 0.25;
+/** Round trips in which a delay that slow start made by its bursts is not yet taken for a queue. */
+const BOOST_GRACE = 3;
+const EVEN_SHARE = 0.016;
 const CUT_SHARE = 0.25;
-/** Slow start ends here: what is under way already will add more. */
-const SLOW_START_MICROS = 50_000;
+/** Slow start ends at this part of T: what is under way by then adds as much again and more. */
+const SLOW_START_DELAY = 0.3;
+/** The same on the way back from a slowdown, to the window that was right before: others may have taken the room. */
+const RETURN_DELAY = 1.5;
 const INITIAL_PACKETS = 4;
 /** What the largest window of a real receiver, and 1,024 packets, amount to. */
 export const MAX_WINDOW_BYTES: number = 4 << 20;
 /** A flow that did not reach its window for so long is limited by something else and does not grow (libutp). */
 const SATURATED_MS = 1000;
-const SLOWDOWN_EVERY_MS = 30_000;
-/** A queue below this is not worth a slowdown. */
-const SLOWDOWN_MICROS = 25_000;
+const SLOWDOWN_LEAST_MS = 30_000;
+/** Time between two slowdowns, in times of what the last one took. */
+const SLOWDOWN_SHARE = 30;
+/** A queue below this part of T is not worth a slowdown. */
+const SLOWDOWN_DELAY = 0.25;
 /** microseconds per 5 s of drift beyond which a clock is taken to cheat (libutp). */
 const DRIFT_LIMIT = -200_000;
 
@@ -43,9 +60,16 @@ export class Ledbat {
   readonly ours: DelayHistory = new DelayHistory();
   readonly theirs: DelayHistory = new DelayHistory();
   readonly drift: ClockDrift = new ClockDrift();
+  #target = TARGET_MICROS;
+  /** The most delay of about the last round trip. */
+  #peakMicros = 0;
+  #boostEndMs = Number.POSITIVE_INFINITY;
+  #lastMs = 0;
   #threshold = MAX_WINDOW_BYTES;
   #slowdownAtMs = Number.POSITIVE_INFINITY;
+  #slowdownMs = Number.NEGATIVE_INFINITY;
   #slowdownEndMs = 0;
+  #returning = false;
 
   constructor(packetBytes: number) {
     this.window = INITIAL_PACKETS * packetBytes;
@@ -82,27 +106,46 @@ export class Ledbat {
     if (now < this.#slowdownEndMs) return;
     const delay = this.delayMicros;
     const part = Math.min(bytes, this.window) / this.window;
+    this.#peakMicros = Math.max(delay, this.#peakMicros * (1 - 0.5 * part));
+    const regained = 1 + (now - this.#lastMs) * TARGET_REGAIN_PER_MS;
+    this.#lastMs = now;
+    this.#target = Math.min(TARGET_MICROS, this.#target * regained);
+    const saturated = now - fullAtMs <= SATURATED_MS;
     if (this.slowStart) {
-      if (delay > SLOW_START_MICROS || this.window >= this.#threshold) this.#endSlowStart(now);
-      else if (now - fullAtMs <= SATURATED_MS) this.window += Math.min(bytes, this.window);
-    }
-    if (!this.slowStart) {
-      let gain = 0;
-      if (delay < TARGET_MICROS && now - fullAtMs <= SATURATED_MS) gain = GAIN_BYTES * (1 - delay / TARGET_MICROS);
-      if (delay > SET_POINT_MICROS) {
-        gain -= Math.min(CUT_SHARE * (delay / SET_POINT_MICROS - 1), 0.5) * this.window;
-      }
-      this.window += gain * part;
+      const most = this.#returning ? RETURN_DELAY : SLOW_START_DELAY;
+      if (delay > most * this.#target || this.window >= this.#threshold) this.#endSlowStart(now);
+      else if (saturated) this.window += Math.min(bytes, this.window);
+    } else {
+      this.window += this.#change(now, rttMs, saturated) * part;
       if (now >= this.#slowdownAtMs) this.#slowDown(now, rttMs, packetBytes);
     }
     this.#clamp(packetBytes);
   }
 
+  /** Bytes per round trip. */
+  #change(now: number, rttMs: number, saturated: boolean): number {
+    const delay = this.delayMicros;
+    const target = this.#target;
+    const setPoint = SET_POINT * target;
+    let change = 0;
+    if (delay > BOOST_DELAY * target) this.#boostEndMs = Math.min(this.#boostEndMs, now + BOOST_GRACE * rttMs);
+    if (delay < target && saturated) {
+      change = GAIN_BYTES * (1 - delay / target);
+      if (now < this.#boostEndMs && delay < BOOST_DELAY * target) change = Math.max(change, BOOST_SHARE * this.window);
+    }
+    if (delay > setPoint) change -= EVEN_SHARE * (delay / setPoint - 1) * this.window;
+    if (delay > target) change -= Math.min(CUT_SHARE * (delay / target - 1), 0.5) * this.window;
+    return change;
+  }
+
   /** A packet was lost. The caller sees to it that this is told once per round trip. */
-  lost(packetBytes: number): void {
+  lost(now: number, packetBytes: number): void {
+    const short = LOSS_TARGET_SHARE * this.#peakMicros;
+    if (short < this.#target) this.#target = Math.max(LEAST_TARGET_MICROS, short);
+    this.#boostEndMs = now;
     this.window /= 2;
     this.#threshold = this.window;
-    this.slowStart = false;
+    if (this.slowStart) this.#endSlowStart(now);
     this.#clamp(packetBytes);
   }
 
@@ -111,21 +154,31 @@ export class Ledbat {
     this.#threshold = Math.max(this.window / 2, 2 * packetBytes);
     this.window = packetBytes;
     this.slowStart = true;
+    this.#returning = false;
   }
 
   #endSlowStart(now: number): void {
     this.slowStart = false;
+    this.#returning = false;
     this.#threshold = this.window;
-    if (this.#slowdownAtMs === Number.POSITIVE_INFINITY) this.#slowdownAtMs = now + SLOWDOWN_EVERY_MS;
+    const took = now - this.#slowdownMs;
+    if (this.#slowdownAtMs === Number.POSITIVE_INFINITY) {
+      this.#slowdownAtMs = now + Math.max(SLOWDOWN_LEAST_MS, took < Infinity ? SLOWDOWN_SHARE * took : 0);
+    }
   }
 
   #slowDown(now: number, rttMs: number, packetBytes: number): void {
-    this.#slowdownAtMs = now + SLOWDOWN_EVERY_MS;
-    if (this.delayMicros < SLOWDOWN_MICROS || this.window < 8 * packetBytes) return;
+    if (this.delayMicros < SLOWDOWN_DELAY * this.#target || this.window < 8 * packetBytes) {
+      this.#slowdownAtMs = now + SLOWDOWN_LEAST_MS;
+      return;
+    }
+    this.#slowdownAtMs = Number.POSITIVE_INFINITY;
+    this.#slowdownMs = now;
+    this.#slowdownEndMs = now + 2 * rttMs;
+    this.#returning = true;
     this.#threshold = this.window;
     this.window = 2 * packetBytes;
     this.slowStart = true;
-    this.#slowdownEndMs = now + 2 * rttMs;
   }
 
   #clamp(packetBytes: number): void {

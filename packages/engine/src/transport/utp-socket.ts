@@ -315,7 +315,7 @@ export class UtpSocket implements Conn {
     if (outbox.sackedCount > 0) this.#lossCheck = true;
     if (outbox.ackedCount === 0) {
       if (ahead === -1 && h.type === PacketType.State && h.sackBytes === 0 && outbox.sentCount > 0) {
-        if (++this.#duplicateAcks === 3 && outbox.loseFirst()) this.#lost(outbox.una);
+        if (++this.#duplicateAcks === 3 && outbox.loseFirst()) this.#lost(now, outbox.una);
         this.#probeSettled(now);
       }
       return;
@@ -451,7 +451,7 @@ export class UtpSocket implements Conn {
   #detectLost(now: number): void {
     this.#lossCheck = false;
     const lost = this.#outbox.detectLost(this.#trip.ms * 1000);
-    if (lost >= 0) this.#lost(lost);
+    if (lost >= 0) this.#lost(now, lost);
     this.#probeSettled(now);
   }
 
@@ -461,10 +461,10 @@ export class UtpSocket implements Conn {
   }
 
   /** The window answers once to all that was lost of one round trip. */
-  #lost(seq: number): void {
+  #lost(now: number, seq: number): void {
     if (seqDiff(seq, this.#recoverSeq) < 0) return;
     this.#recoverSeq = this.#outbox.unsent;
-    this.#ledbat.lost(this.#fullPayload());
+    this.#ledbat.lost(now, this.#fullPayload());
   }
 
   // ---------------------------------------------------------------------------------------------------------- filling
