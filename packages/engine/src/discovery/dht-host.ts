@@ -3,7 +3,6 @@
  * are still to be told. Has no will of its own; Dht drives it.
  */
 
-import type { Rng } from '../base/random.ts';
 import { DhtFamily, type FamilyHost } from './dht-family.ts';
 import type { Lookup, Source } from './dht-lookup.ts';
 import { type Call, DhtRpc } from './dht-rpc.ts';
@@ -34,11 +33,11 @@ export class DhtHost implements FamilyHost {
   #running: readonly (4 | 6)[] = [];
   #lastId = 0;
 
-  constructor(sink: PacketSink, rng: Rng, random: Filler, version: Uint8Array, readOnly: boolean) {
+  constructor(sink: PacketSink, random: Filler, version: Uint8Array, readOnly: boolean) {
     this.#sink = sink;
     this.#readOnly = readOnly;
     this.writer = new KrpcWriter(version);
-    this.rpc = new DhtRpc(rng);
+    this.rpc = new DhtRpc(random);
     this.v4 = new DhtFamily(4, this, random);
     this.v6 = new DhtFamily(6, this, random);
   }

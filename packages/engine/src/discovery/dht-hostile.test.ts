@@ -200,6 +200,24 @@ describe('H2: amplification', () => {
     }
   });
 
+  it('is no greater for a node of the table, whose address may be forged too, but for the items it asks for', () => {
+    const bench = stocked();
+    for (const [method, args] of [
+      ['get_peers', { info_hash: TARGET }],
+      ['find_node', { target: TARGET, want: ['n4', 'n6'] }],
+      ['get', { target: TARGET }],
+      ['sample_infohashes', { target: TARGET }],
+    ] as [string, Record<string, BInput>][]) {
+      bench.now += 3 * SECOND;
+      bench.sent = [];
+      const known = publicIp(3);
+      expect(bench.dht.nodes(4).some((node) => node.ip === known)).toBe(true);
+      const bytes = encode({ t: '', y: 'q', q: method, a: { ...args, id: idOf(known) } });
+      bench.raw(bytes, known);
+      expect([method, bench.sent[0]!.bytes.length <= 7 * bytes.length]).toEqual([method, true]);
+    }
+  });
+
   it('by many small queries is capped in all, whoever is said to have asked', () => {
     const bench = stocked({ uploadRateBps: 8000 });
     bench.pass(10 * SECOND);
@@ -227,6 +245,26 @@ describe('H2: amplification', () => {
     expect(bench.query('ping', {}, '8.8.8.8')).not.toBeNull();
     bench.pass(11 * MINUTE);
     expect(bench.query('ping', {}, '9.9.9.9')).not.toBeNull();
+  });
+
+  it('does not silence a good node in whose name somebody floods: what it answers still counts', () => {
+    const bench = stocked();
+    const good = bench.dht.nodes(4)[0]!;
+    for (let i = 0; i < 500; i++) {
+      bench.now += 10;
+      bench.raw(encode({ t: 'a', y: 'q', q: 'ping', a: { id: good.id } }), good.ip, good.port);
+    }
+    bench.sent = [];
+    expect(bench.query('ping', {}, good.ip, good.port)).toBeNull();
+    const before = bench.dht.stats.repliesIn;
+    let asked = 0;
+    bench.dht.getPeers(bench.now, good.id, nobody, null);
+    for (const query of bench.takeQueries()) {
+      if (query.ip !== good.ip) continue;
+      asked++;
+      bench.answer(query, { id: good.id, token: 't' });
+    }
+    expect([asked, bench.dht.stats.repliesIn - before]).toEqual([1, 1]);
   });
 
   it('does not make it ask whoever is named as the sender again and again', () => {
@@ -264,6 +302,17 @@ describe('H4: tokens', () => {
     bench.pass(7 * MINUTE);
     expect(announce('9.9.9.9', token)).toBe(203);
     expect(errorCode(bench.query('put', { v: 'x', token }, '9.9.9.9'))).toBe(203);
+  });
+
+  it('and transaction ids are drawn where nobody can foretell them', () => {
+    const tids = [11, 12].map((seed) => {
+      const random = new Rng(Uint32Array.of(seed, 1, 1, 1));
+      const bench = new DhtBench({ random }).start();
+      for (let i = 0; i < 8; i++) bench.dht.addNode(bench.now, publicIp(i), 6881);
+      return bench.takeQueries().map((query) => toHex(query.message.bytes('t')!));
+    });
+    expect(tids[0]!.length).toBe(8);
+    for (let i = 0; i < 8; i++) expect(tids[0]![i]).not.toBe(tids[1]![i]);
   });
 
   it('are not the same for another node, nor when it starts anew', () => {
@@ -392,6 +441,19 @@ describe('H8: the table and what poisons it', () => {
         return { token: 't', nodes: concat(ports) };
       });
     }
+    for (let i = 3; i < times.length; i++) expect(times[i]! - times[i - 3]!).toBeGreaterThanOrEqual(MINUTE);
+  });
+
+  it('keeps to that across the minute, too', () => {
+    const bench = new DhtBench().start();
+    const times: number[] = [];
+    for (let i = 0; i < 400; i++) {
+      bench.dht.addNode(bench.now, '99.9.9.9', 1 + (i % 1000));
+      times.push(...bench.takeQueries().map(() => bench.now));
+      // at the end of one minute and the beginning of the next
+      bench.pass(i % 4 === 0 ? 50 * SECOND : 100);
+    }
+    expect(times.length).toBeGreaterThan(6);
     for (let i = 3; i < times.length; i++) expect(times[i]! - times[i - 3]!).toBeGreaterThanOrEqual(MINUTE);
   });
 

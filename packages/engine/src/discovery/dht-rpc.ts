@@ -12,9 +12,9 @@
  */
 
 import { Heap } from '../base/heap.ts';
-import type { Rng } from '../base/random.ts';
 import type { Candidate, Lookup } from './dht-lookup.ts';
 import type { KrpcMessage } from './krpc.ts';
+import type { Filler } from './node-id.ts';
 
 const MAX_CALLS = 2048;
 const SOFT_MAX_MS = 1000;
@@ -57,7 +57,8 @@ export class Call {
 export class DhtRpc {
   /** Queries under way. */
   count = 0;
-  readonly #rng: Rng;
+  readonly #random: Filler;
+  readonly #drawn: Uint8Array = new Uint8Array(2);
   readonly #calls: (Call | null)[] = [];
   readonly #spare: Call[] = [];
   readonly #free: number[] = [];
@@ -65,11 +66,12 @@ export class DhtRpc {
   #timed = 0;
   #rttMs = 0;
   #spreadMs = 0;
-  readonly #lowPorts = new Map<string, number>();
-  #lowPortsAt = Number.NEGATIVE_INFINITY;
+  /** When low ports of an address were asked last, oldest first. */
+  readonly #lowPorts = new Map<string, number[]>();
 
-  constructor(rng: Rng) {
-    this.#rng = rng;
+  /** `random`: what nobody can foretell from what we send; half of a transaction id keeps forged answers out. */
+  constructor(random: Filler) {
+    this.#random = random;
   }
 
   get softMs(): number {
@@ -91,7 +93,8 @@ export class DhtRpc {
     if (this.count >= MAX_CALLS || (port < LOW_PORTS && !this.#mayAskLow(now, ip))) return null;
     const slot = this.#free.pop() ?? this.#calls.length;
     const call = this.#spare.pop() ?? new Call();
-    call.tid = ((slot << 16) | this.#rng.below(65536)) >>> 0;
+    this.#random.fill(this.#drawn);
+    call.tid = ((slot << 16) | (this.#drawn[0]! << 8) | this.#drawn[1]!) >>> 0;
     call.ip = ip;
     call.port = port;
     call.sentAt = now;
@@ -179,13 +182,20 @@ export class DhtRpc {
   }
 
   #mayAskLow(now: number, ip: string): boolean {
-    if (now - this.#lowPortsAt >= MINUTE_MS) {
-      this.#lowPorts.clear();
-      this.#lowPortsAt = now;
+    let times = this.#lowPorts.get(ip);
+    if (times === undefined) {
+      if (this.#lowPorts.size >= MAX_VICTIMS) {
+        for (const [other, asked] of this.#lowPorts) if (now - asked.at(-1)! >= MINUTE_MS) this.#lowPorts.delete(other);
+        if (this.#lowPorts.size >= MAX_VICTIMS) return false;
+      }
+      times = [];
+      this.#lowPorts.set(ip, times);
     }
-    const asked = this.#lowPorts.get(ip) ?? 0;
-    if (asked >= LOW_PORT_ASKS || (asked === 0 && this.#lowPorts.size >= MAX_VICTIMS)) return false;
-    this.#lowPorts.set(ip, asked + 1);
+    if (times.length === LOW_PORT_ASKS) {
+      if (now - times[0]! < MINUTE_MS) return false;
+      times.shift();
+    }
+    times.push(now);
     return true;
   }
 }

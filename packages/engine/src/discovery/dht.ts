@@ -41,7 +41,7 @@ import {
   ScrapeTask,
 } from './dht-tasks.ts';
 import type { ExternalIp } from './external-ip.ts';
-import { KrpcKind, KrpcMessage } from './krpc.ts';
+import { KrpcKind, KrpcMessage, Method } from './krpc.ts';
 import { MAX_PACKET } from './krpc-write.ts';
 import { compareDistance, type Filler, ID_BYTES } from './node-id.ts';
 
@@ -180,7 +180,7 @@ export class Dht {
     this.#external = options.external;
     this.#crypto = options.crypto;
     this.#readOnly = options.readOnly ?? false;
-    this.#host = new DhtHost(options.sink, options.rng, random, options.version, this.#readOnly);
+    this.#host = new DhtHost(options.sink, random, options.version, this.#readOnly);
     this.#v4 = this.#host.v4;
     this.#v6 = this.#host.v6;
     const floodLimit = options.floodLimit ?? FLOOD_LIMIT;
@@ -205,12 +205,14 @@ export class Dht {
     const family = ip.includes(':') ? this.#v6 : this.#v4;
     if (!family.running) return;
     this.#bytesIn += bytes.length;
-    if (!this.#guard.admit(now, ip, port)) {
+    const admitted = this.#guard.admit(now, ip, port);
+    // who forges a flood in a node's name must not keep us from its answers
+    if (!admitted && (this.#host.rpc.count === 0 || !endsAsReply(bytes))) {
       this.#droppedIn++;
       return;
     }
     const m = this.#message;
-    if (!m.parse(plainView(bytes))) return;
+    if (!m.parse(plainView(bytes)) || (!admitted && m.kind === KrpcKind.Query)) return;
     const address = this.#addressOf(ip);
     if (address === null || !isUsablePeerAddress(address, port)) return;
     if (m.kind === KrpcKind.Query) this.#query(now, m, family, address, ip, port);
@@ -412,8 +414,9 @@ export class Dht {
     const known = table.asked(now, ip, port);
     let spent = 0;
     if (!known && m.idAt >= 0 && !m.readOnly && table.wants(m.bytes, m.idAt, ip)) spent = this.#meet(now, ip, port);
-    // a node of the table has shown that it is where it says
-    const cap = known ? MAX_PACKET : Math.min(MAX_PACKET, AMPLIFICATION * m.bytes.length - spent);
+    // items may be longer than short queries allow: a node of the table has shown that it is where it says
+    const whole = known && m.method === Method.Get;
+    const cap = whole ? MAX_PACKET : Math.min(MAX_PACKET, AMPLIFICATION * m.bytes.length - spent);
     if (this.#rate.isSpent(now)) {
       this.#droppedOut++;
       return;
@@ -446,7 +449,7 @@ export class Dht {
     if (call === null) return;
     this.#guard.forgive();
     this.#repliesIn++;
-    if (m.ipAt >= 0) this.#vote(now, m, ip, call.router);
+    if (m.ipAt >= 0) this.#vote(now, m, ip);
     const { table } = family;
     const compact = family.family === 4 ? this.#compact4 : this.#compact6;
     if (m.kind === KrpcKind.Reply && m.idAt >= 0) {
@@ -477,14 +480,14 @@ export class Dht {
   }
 
   /** How the sender sees us (BEP 42). */
-  #vote(now: number, m: KrpcMessage, from: string, router: boolean): void {
+  #vote(now: number, m: KrpcMessage, from: string): void {
     const length = m.ipLength === 6 || m.ipLength === 4 ? 4 : 16;
     const external = this.#external;
     // one who sees us as all do is worth a vote now and then
     const known = length === 4 ? this.#seen4 : this.#seen6;
     if (known !== null && now < this.#voteAt && sameBytes(m.bytes, m.ipAt, known)) return;
     this.#voteAt = now + VOTE_EVERY_MS;
-    if (!external.vote(now, m.copy(m.ipAt, length), from, router ? 'router' : 'dht')) return;
+    if (!external.vote(now, m.copy(m.ipAt, length), from, 'dht')) return;
     const seen = length === 4 ? external.ip4 : external.ip6;
     if (seen === null) return;
     const family = length === 4 ? 4 : 6;
@@ -563,6 +566,13 @@ export class Dht {
     bytes[3] = value;
     return bytes;
   }
+}
+
+/** "1:y1:re" or "1:y1:ee": the last key of a message that is sorted. */
+function endsAsReply(bytes: Uint8Array): boolean {
+  const end = bytes.length;
+  const y = bytes[end - 2];
+  return end > 12 && bytes[end - 5] === 121 && (y === 114 || y === 101);
 }
 
 function sameBytes(bytes: Uint8Array, at: number, wanted: Uint8Array): boolean {
