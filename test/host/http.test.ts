@@ -36,7 +36,14 @@ interface Outcome {
 }
 
 function get(url: string, more: Partial<HttpRequest> = {}, by = client): Promise<Outcome> {
-  const usual = { headers: {}, timeoutMs: 5000, maxBytes: 100_000, maxRedirects: 5, family: null };
+  const usual = {
+    headers: {},
+    origin: 'person' as const,
+    timeoutMs: 5000,
+    maxBytes: 100_000,
+    maxRedirects: 5,
+    family: null,
+  };
   const request = { url, ...usual, ...more };
   return new Promise((resolve, reject) => {
     let inside = true;
@@ -60,6 +67,38 @@ test('gets a body, its status, headers and address; sends ours', async () => {
   expect(outcome.response?.status).toBe(404);
   expect(outcome.response?.headers['x-odd']).toBe('Yes');
   expect(outcome.response?.remoteIp).toBe('127.0.0.1');
+});
+
+test('asks in the local network only for what a torrent may name there', async () => {
+  const asked: string[] = [];
+  const base = await serve((request, response) => {
+    asked.push(request.url!);
+    if (request.url!.startsWith('/announce?to=')) response.writeHead(302, { location: request.url!.slice(13) });
+    response.end('d8:completei1ee');
+  }, '127.0.0.66');
+  const port = new URL(base).port;
+  for (const path of ['/announce', '/announce.php?k=1', '/a1b2/announce', '/scrape?x=1']) {
+    expect((await get(base + path, { origin: 'tracker' })).fault).toBeNull();
+  }
+  expect(asked.splice(0)).toHaveLength(4);
+  const hosts = ['127.0.0.66', '2130706498', '0x7f000042', '0177.0.0.102', '[::ffff:127.0.0.66]', '[::ffff:7f00:42]'];
+  for (const host of hosts) {
+    for (const path of [
+      '/',
+      '/api?x=announce',
+      '/announce/x',
+      '/announce/../api',
+      '/%61nnounce/api',
+      '/api#/announce',
+    ]) {
+      const outcome = await get(`http://${host}:${port}${path}`, { origin: 'tracker' });
+      expect(outcome.fault?.code, host + path).toMatch(/ELOCAL|ENOTFOUND|ENETUNREACH/);
+    }
+  }
+  expect(asked).toEqual([]);
+  const led = await get(`${base}/announce?to=${base}/api`, { origin: 'tracker' });
+  expect(led.fault?.code).toBe('ELOCAL');
+  expect(asked).toHaveLength(1);
 });
 
 test('leaves from the addresses it may leave from, and from no other', async () => {
@@ -142,7 +181,15 @@ test('silence, trickles and half answers end at the deadline; abort is silent', 
   expect((await get(`${base}/cut`)).fault?.code).toBe('ECONNRESET');
   let called = false;
   const handle = client.get(
-    { url: `${base}/silent`, headers: {}, timeoutMs: 100, maxBytes: 10, maxRedirects: 0 },
+    {
+      url: `${base}/silent`,
+      headers: {},
+      timeoutMs: 100,
+      maxBytes: 10,
+      maxRedirects: 0,
+      origin: 'person',
+      family: null,
+    },
     () => {
       called = true;
     },
@@ -197,6 +244,7 @@ test('giving up says whether the server may have heard', async () => {
     timeoutMs: 5000,
     maxBytes: 10,
     maxRedirects: 0,
+    origin: 'person',
     family: null,
   };
   const never = (): void => {

@@ -156,6 +156,11 @@ export interface HttpRequest {
   /** Body cap after decompression. Past it the exchange fails. */
   readonly maxBytes: number;
   readonly maxRedirects: number;
+  /**
+   * Who names the URL: a person, who may mean any server; or a torrent, as a tracker's. A stranger's torrent must not make us
+   * knock at doors of the local network: there only paths that end in an announce or a scrape are asked for.
+   */
+  readonly origin: 'person' | 'tracker';
   /** Only over this address family; null: any. A server without an address of it: fault ENOFAMILY. */
   readonly family: 4 | 6 | null;
 }

@@ -201,12 +201,14 @@ export const NO_REASON = 'the tracker refused, and gave no reason';
 
 export type TrackerProtocol = 'http' | 'udp' | 'websocket';
 
+const OWN_KEYS = /[?&](?:info_hash|peer_id|port|uploaded|downloaded|left|event|corrupt)=/i;
 /** Longest tracker URL taken; passkey URLs stay under 300. */
 const MAX_URL_LENGTH = 2048;
 
 /**
- * Which protocol a tracker URL asks for, or null when it is no tracker URL: unknown scheme, no host, too long, or holding
- * a space or control character (which would let a torrent write its own request headers).
+ * Which protocol a tracker URL asks for, or null when it is no tracker URL: unknown scheme, no host, too long, holding a
+ * space or control character (which would let a torrent write its own request headers), or what an announce itself says
+ * (which would let it write the announce).
  */
 export function trackerProtocol(url: string): TrackerProtocol | null {
   if (url.length > MAX_URL_LENGTH) return null;
@@ -215,7 +217,7 @@ export function trackerProtocol(url: string): TrackerProtocol | null {
     if (c <= 0x20 || c === 0x7f || c === 0x5c) return null;
   }
   const match = /^([A-Za-z]{2,5}):\/\/[^/?#]/.exec(url);
-  if (match === null) return null;
+  if (match === null || OWN_KEYS.test(url)) return null;
   switch (match[1]!.toLowerCase()) {
     case 'http':
     case 'https':

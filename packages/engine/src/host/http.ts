@@ -3,7 +3,8 @@
  * deadline, the body a cap that counts unpacked bytes as they come, redirects are followed here and not below.
  *
  * Names are resolved here and the address is pinned for the connection, so that what was judged is what is connected.
- * A redirect leads from a public server to a private or local address never, and only ever to http or https.
+ * A redirect leads from a public server to a private or local address never, and only ever to http or https. What a torrent
+ * names in the local network is asked for only where it looks like a tracker.
  * Certificates are verified; there is no switch. Connections are not kept.
  */
 
@@ -133,11 +134,13 @@ class Exchange {
     const host = url.hostname.startsWith('[') ? url.hostname.slice(1, -1) : url.hostname;
     this.#resolve(host, (why, ips) => {
       if (this.#over) return;
-      const usable = this.#usable(ips);
+      const usable = this.#usable(url, ips);
       if (why !== null) this.#fail(fault(why.code, `${this.#shown}: ${why.message}`));
       else if (usable.length > 0) this.#connect(url, host, usable);
-      else if (ips.length > 0 && this.#wasPublic && ips.every(this.#isPrivate)) {
+      else if (ips.length > 0 && ips.every(this.#isPrivate) && this.#wasPublic) {
         this.#fail(fault('EREDIRECT', `${this.#shown}: a public server may not lead to a local address`));
+      } else if (this.#request.origin === 'tracker' && ips.some(this.#isPrivate) && !TRACKER_PATH.test(url.pathname)) {
+        this.#fail(fault('ELOCAL', `${this.#shown}: no tracker's path, and at a local address`));
       } else if (this.#request.family !== null && ips.every((ip) => net.isIP(ip) !== this.#request.family)) {
         this.#fail(fault('ENOFAMILY', `${this.#shown} has no IPv${this.#request.family} address`));
       } else this.#fail(fault('ENOTFOUND', `${this.#shown}: no address that can be reached from here`));
@@ -145,12 +148,13 @@ class Exchange {
   }
 
   /** Those of the family that was asked for, and that we may leave for; after a public server, public ones only. */
-  #usable(ips: readonly string[]): string[] {
-    const { family } = this.#request;
+  #usable(url: URL, ips: readonly string[]): string[] {
+    const { family, origin } = this.#request;
+    const publicOnly = this.#wasPublic || (origin === 'tracker' && !TRACKER_PATH.test(url.pathname));
     return ips.filter((ip) => {
       if (this.#egress.towards(ip) === undefined) return false;
       if (family !== null && net.isIP(ip) !== family) return false;
-      return !(this.#wasPublic && this.#isPrivate(ip));
+      return !(publicOnly && this.#isPrivate(ip));
     });
   }
 
@@ -281,6 +285,9 @@ class Exchange {
     return faultOf(error, `get ${this.#shown}`);
   }
 }
+
+/** What a tracker in the local network is asked for: .../announce, /announce.php?..., /scrape. */
+const TRACKER_PATH = /\/(announce|scrape)[^/]*$/;
 
 const TLS_CODES =
   /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|HOSTNAME_MISMATCH|INVALID_PURPOSE|INVALID_CA|PATH_LENGTH|CRL_|ALTNAME/;

@@ -125,6 +125,7 @@ export class AnnounceQueue {
       timeoutMs,
       maxBytes: MAX_BODY_BYTES,
       maxRedirects: MAX_REDIRECTS,
+      origin: 'tracker' as const,
       family,
     };
     const handle = this.#core.ports.http.get(request, (fault, response) => {

@@ -291,6 +291,7 @@ export class Session implements AsyncDisposable, CoreSink {
       const request = {
         url,
         headers: {},
+        origin: 'person' as const,
         timeoutMs: FETCH_MS,
         maxBytes: MAX_TORRENT_BYTES,
         maxRedirects: 5,
