@@ -75,7 +75,12 @@ class Attack {
     });
     const node = this.world.addNode({ slots: options.slots ?? 64, latencyMs: 1 });
     if (options.role === 'seed') node.disk.install(this.torrent, SIM_FOLDER);
-    const session = { magnet: options.role === 'magnet', uploadSlots: 2, log: (line: string) => this.#ended(line) };
+    const session = {
+      magnet: options.role === 'magnet',
+      uploadSlots: 2,
+      pex: true,
+      log: (line: string) => this.#ended(line),
+    };
     this.session = new SimSession(node, this.torrent, session);
     for (let i = 0; i < STRANGERS; i++) {
       const stranger: Stranger = {
@@ -214,7 +219,11 @@ class Attack {
     const { rng, torrent } = this;
     stranger.spoke = true;
     if (stranger.extended)
-      peer.sendExtended({ m: { ut_metadata: 1, lt_donthave: 3 }, metadata_size: torrent.infoBytes.length });
+      peer.sendExtended({
+        m: { ut_metadata: 1, lt_donthave: 3, ut_pex: 4 },
+        metadata_size: torrent.infoBytes.length,
+        p: 6000 + rng.below(3),
+      });
     const bits = rng.below(4);
     if (bits === 0 || (!stranger.fast && bits < 3)) peer.send(Msg.Bitfield, this.bits());
     else if (stranger.fast) peer.send(bits === 1 ? Msg.HaveNone : Msg.HaveAll);
@@ -384,6 +393,21 @@ const MOVES: readonly (readonly [number, string, Move])[] = [
     },
   ],
   [1, 'upload only', (attack, _s, peer) => peer.send(Msg.Extended, Uint8Array.from([3, attack.rng.below(2)]))],
+  [
+    1,
+    'peer exchange',
+    (attack, _stranger, peer) => {
+      const { rng } = attack;
+      const some = (): { ip: string; port: number }[] =>
+        Array.from({ length: rng.below(30) }, () => ({
+          ip: `77.0.${rng.below(2)}.${rng.below(40)}`,
+          port: rng.below(3),
+        }));
+      if (rng.below(8) > 0) peer.sendPex(some(), some(), rng.below(32));
+      else peer.send(Msg.Extended, Uint8Array.of(4), ascii(['', 'de', 'd5:added3:abce', 'le'][rng.below(4)]!));
+    },
+  ],
+  [1, 'port', (attack, _stranger, peer) => peer.send(Msg.Port, Uint8Array.of(attack.rng.below(2), 7))],
   [1, 'keep-alive and unknown', (_a, _s, peer) => peer.sendRaw(Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 2, 99, 1]))],
   [
     2,

@@ -105,14 +105,23 @@ export function checkStopped(session: SimSession): string | null {
 
 /** A datagram of an honest machine speaks of no private torrent by DHT or local discovery (BEP 27). */
 export function checkDatagram(world: World, bytes: Uint8Array): string | null {
+  const kind = speaksOf(world, bytes, true);
+  return kind === null ? null : `${kind} of a private torrent`;
+}
+
+/** 'DHT' or 'LSD' when it names a torrent of the world by one of them; null: neither. */
+export function datagramOf(world: World, bytes: Uint8Array): string | null {
+  return speaksOf(world, bytes, false);
+}
+
+function speaksOf(world: World, bytes: Uint8Array, privateOnly: boolean): string | null {
   const kind = bytes[0] === 0x64 ? 'DHT' : bytes[0] === 0x42 ? 'LSD' : null;
   if (kind === null) return null;
   const text = latin1(bytes);
   for (const torrent of world.torrents) {
-    if (!torrent.private) continue;
+    if (privateOnly && !torrent.private) continue;
     const hex = toHex(torrent.infoHash);
-    if (text.includes(latin1(torrent.infoHash)) || text.toLowerCase().includes(hex))
-      return `${kind} of a private torrent`;
+    if (text.includes(latin1(torrent.infoHash)) || text.toLowerCase().includes(hex)) return kind;
   }
   return null;
 }

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { utf8Encode } from '../src/base/bytes.ts';
 import type { Endpoint } from '../src/base/ports.ts';
 import { BLOCK_BYTES } from '../src/base/slot-pool.ts';
-import { checkSession, checkStopped } from './checkers.ts';
+import { checkDatagram, checkSession, checkStopped, datagramOf } from './checkers.ts';
 import { FakeHost, type FakePeer, Msg, readPex, type Script } from './fake-peer.ts';
 import { seedScript } from './hostile.ts';
 import { SIM_FOLDER, SimSession, type SimSessionOptions } from './sim-session.ts';
@@ -142,6 +142,30 @@ describe('W18: a private torrent', () => {
     expect(hub.entry!.finder.book.counts().pex).toBe(0);
     expect(liar.messages.some((message) => readPex(message, 9) !== null)).toBe(false);
     expect([liar.closed, swarm.check.violations]).toEqual([false, []]);
+  });
+
+  test.each([true, false])('asks no DHT and no neighbours (private: %s)', (isPrivate) => {
+    const swarm = makeSwarm(9, { pieces: 200, pieceLength: 4 * BLOCK_BYTES, private: isPrivate });
+    const { world } = swarm;
+    const spoken = new Set<string>();
+    const bootstrap: string[] = [];
+    world.net.udp.tap = (_from, _ip, _port, bytes): void => {
+      const what = datagramOf(world, bytes);
+      if (what !== null) spoken.add(what);
+      const wrong = checkDatagram(world, bytes);
+      if (wrong !== null) spoken.add(`wrong: ${wrong}`);
+    };
+    for (let n = 0; n < 4; n++) {
+      const node = world.addNode({ lan: 'home' });
+      if (n === 0) node.disk.install(swarm.torrent, SIM_FOLDER);
+      const dht = { bootstrap: [...bootstrap], port: null, readOnly: false, uploadRateBps: 8000 };
+      bootstrap.push(`${node.host.ip}:6881`);
+      swarm.sessions.push(new SimSession(node, swarm.torrent, { pex: true, lsd: true, dht }));
+      world.run(1000);
+    }
+    world.run(120_000);
+    const found = swarm.sessions.slice(1).every((session) => session.isDone);
+    expect([found, [...spoken].sort()]).toEqual(isPrivate ? [false, []] : [true, ['DHT', 'LSD']]);
   });
 
   test('that was a magnet says nothing before it is known, and hears nothing after', () => {
