@@ -102,6 +102,7 @@ describe('tracker URLs', () => {
     ['http://t/\r\nX-Evil: 1', null],
     ['http://t/a b', null],
     [`http://t/${'a'.repeat(3000)}`, null],
+    ['http://a/announce?k=1&Info_Hash=aaaa', null],
   ])('%#', (url, protocol) => expect(trackerProtocol(url)).toBe(protocol));
 });
 
