@@ -131,7 +131,7 @@ class KillRun {
   #start(): ShoalRun {
     const { path } = this.#torrent;
     const run = new ShoalRun(
-      ['get', path, '-o', this.#folder, '--state', this.#state, '--bind', this.#place.ip],
+      ['get', path, '-o', this.#folder, '--state', this.#state, '--bind', this.#place.ip, '--no-dht', '--no-lsd'],
       this.#place.home,
     );
     this.#arena.keep({ name: 'shoal get', stop: () => run.program.stop('SIGKILL'), tail: () => run.tail() });

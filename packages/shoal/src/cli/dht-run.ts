@@ -3,6 +3,7 @@
  * answers nothing (BEP 43), a time limit, and Ctrl-C.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Session, ShoalError } from '@shoal/engine';
 import { ExitCode, UsageError } from './exit-code.ts';
 import { plural } from './format.ts';
@@ -18,6 +19,8 @@ export interface DhtRunOptions {
   readonly timeout: number;
   readonly json: boolean;
 }
+
+const RETRY_MS = 100;
 
 /**
  * Gives `use` a DHT of which at least one node answered. Throws ShoalError 'no-peers' when none did, or when `use` was
@@ -91,7 +94,9 @@ export class DhtRun implements Disposable {
       throw new ShoalError('no-peers', `from ${bind} no public DHT node is asked; name one with --bootstrap HOST:PORT`);
     }
     const { signal } = this;
-    while (!(await this.dht.ready({ signal })));
+    // ready without nodes is who found nobody to ask
+    while (!(await this.dht.ready({ signal })) || this.dht.nodes().length === 0)
+      await sleep(RETRY_MS, null, { signal });
     this.#answered = true;
   }
 
