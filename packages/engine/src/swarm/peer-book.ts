@@ -24,20 +24,11 @@ import { PeerFault } from '../base/errors.ts';
 import { formatIp, isLocal, isUsablePeerAddress, parseIp } from '../base/ip.ts';
 import type { Endpoint } from '../base/ports.ts';
 import type { Rng } from '../base/random.ts';
+import { AddressBans } from './address-bans.ts';
+import { BY_PERSON, CandidateSource, RANKS, SHARES, scoreOf, sourceRank } from './candidate-order.ts';
 import { peerPriority } from './peer-priority.ts';
 
-/** Where an address came from; flags. */
-export const CandidateSource = {
-  Tracker: 1,
-  Magnet: 2,
-  Manual: 4,
-  Incoming: 8,
-  Pex: 16,
-  Dht: 32,
-  Lsd: 64,
-  Resume: 128,
-} as const;
-export type CandidateSource = (typeof CandidateSource)[keyof typeof CandidateSource];
+export { CandidateSource };
 
 /** How many are known, connected or not, by each source; one that several named counts for each of them. */
 export interface SourceCounts {
@@ -50,7 +41,6 @@ export interface SourceCounts {
 }
 
 const MAX_CANDIDATES = 3000;
-const MAX_BANS = 4096;
 const MAX_OWN = 64;
 export const BAN_MS = 3_600_000;
 /** Retries of ordinary candidates: 1, 2, 4 ... 60 minutes. */
@@ -65,10 +55,6 @@ const FEW = 8;
 const GOOD_MS = 30_000;
 const RECONNECT_MS = 5000;
 const USELESS_MS = 1_800_000;
-/** Kinds of sources, see `sourceRank`, and the share of the book that the candidates of each may have. */
-const RANKS = 5;
-const HEARSAY = 4;
-const SHARES: readonly number[] = [1, 1, 1 / 4, 1 / 2, 1 / 2];
 /** So many failures, and anybody is worth more (libtorrent's max_failcount). */
 const GIVEN_UP = 3;
 /** So many, an hour of them, and one that no better source named is forgotten. */
@@ -90,7 +76,6 @@ const TELLER_SHIFT = 3;
 /** Tellers of peer exchange are numbered 1 .. TELLERS, over and over; 0: none. */
 export const TELLERS = 31;
 
-const BY_PERSON = CandidateSource.Manual | CandidateSource.Magnet;
 const BY_STRANGERS = CandidateSource.Pex | CandidateSource.Dht;
 const UNVOUCHED = BY_STRANGERS | CandidateSource.Incoming;
 /** The address looked for; never needed after a call returns. */
@@ -145,8 +130,7 @@ export class PeerBook {
   #own6: Uint8Array | null = null;
   #ownPort = 0;
   readonly #own = new Set<string>();
-  /** Canonical IP text -> end of the ban, ms; the oldest first. */
-  readonly #bans = new Map<string, number>();
+  readonly #bans = new AddressBans();
 
   constructor(rng: Rng, limit: number = MAX_CANDIDATES) {
     assert(limit >= 1 && limit <= 32767, 'a book holds 1 .. 32,767');
@@ -179,7 +163,7 @@ export class PeerBook {
       }
       return false;
     }
-    if (this.#bans.size > 0 && this.isBanned(bytes, this.#now)) return false;
+    if (this.#bans.count > 0 && this.isBanned(bytes, this.#now)) return false;
     if (this.#own.size > 0 && this.#own.has(ownKey(canonical(bytes), port))) return false;
     if ((source & BY_STRANGERS) !== 0 && this.#isCrowded(bytes)) return false;
     return this.#admit(bytes, port, source, teller) >= 0;
@@ -339,32 +323,21 @@ export class PeerBook {
     for (let i = 0; i < this.#capacity; i++) {
       if ((this.#state[i]! & STATE) === IDLE && this.#sameIp(i)) this.#remove(i);
     }
-    const text = canonical(bytes);
     this.#now = now;
-    this.#bans.delete(text);
-    this.#bans.set(text, now + forMs);
-    if (this.#bans.size > MAX_BANS) for (const oldest of this.#bans.keys()) if (this.#bans.delete(oldest)) break;
+    this.#bans.add(canonical(bytes), now + forMs);
   }
 
   unban(ip: string | Uint8Array): void {
-    this.#bans.delete(canonical(ip));
+    this.#bans.remove(canonical(ip));
   }
 
   isBanned(ip: string | Uint8Array, now: number): boolean {
-    if (this.#bans.size === 0) return false;
-    const text = canonical(ip);
-    const until = this.#bans.get(text);
-    if (until === undefined) return false;
-    if (now < until) return true;
-    this.#bans.delete(text);
-    return false;
+    return this.#bans.count > 0 && this.#bans.holds(canonical(ip), now);
   }
 
   /** Banned addresses and when each ban ends. */
   bans(now: number): { readonly ip: string; readonly untilMs: number }[] {
-    const list: { ip: string; untilMs: number }[] = [];
-    for (const [ip, untilMs] of this.#bans) if (untilMs > now) list.push({ ip, untilMs });
-    return list;
+    return this.#bans.list(now);
   }
 
   // -------------------------------------------------------------------------------------------------------- questions
@@ -499,7 +472,7 @@ export class PeerBook {
     this.#quietUntil = 0;
     const hopeless = this.#failures[index]! >= FORGOTTEN && (this.#sources[index]! & ~UNVOUCHED) === 0;
     if (hopeless || this.#sources[index] === 0) return this.#remove(index);
-    if (this.#bans.size === 0 && this.#own.size === 0) return;
+    if (this.#bans.count === 0 && this.#own.size === 0) return;
     const { ip, port } = this.endpoint(index);
     if (this.isBanned(ip, now) || this.#own.has(ownKey(ip, port))) this.#remove(index);
   }
@@ -641,27 +614,6 @@ export class PeerBook {
     this.#heads = new Int16Array(heads).fill(-1);
     for (let i = 0; i < from; i++) if (this.#state[i] !== FREE) this.#link(i);
   }
-}
-
-/**
- * Of a candidate; lower is dialed sooner and kept longer. Candidates whose rank is `turn` count as the best source's.
- * `lead`: by how much their teller is ahead of others, for those known by hearsay alone; 255 at most counts.
- */
-function scoreOf(sources: number, failures: number, priority: number, turn: number, lead: number): number {
-  const failed = (sources & BY_PERSON) !== 0 ? 0 : Math.min(failures, 14) + 1;
-  const rank = sourceRank(sources);
-  const order = turn === 0 ? rank : rank === turn ? 0 : rank + 1;
-  let within = 0xffffffff - priority;
-  if (rank === HEARSAY) within = Math.min(lead, 255) * 0x1000000 + (within >>> 8);
-  return (failed * 8 + order) * 0x100000000 + within;
-}
-
-/** Lower is better: a source that cannot be filled by strangers, then one that names live peers. */
-function sourceRank(sources: number): number {
-  if ((sources & (CandidateSource.Tracker | BY_PERSON)) !== 0) return 0;
-  if ((sources & (CandidateSource.Resume | CandidateSource.Lsd)) !== 0) return 1;
-  if ((sources & CandidateSource.Incoming) !== 0) return 2;
-  return (sources & CandidateSource.Dht) !== 0 ? 3 : HEARSAY;
 }
 
 /** Text that is equal for equal addresses; v4-mapped ones become v4. */
