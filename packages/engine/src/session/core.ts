@@ -120,7 +120,6 @@ export class SessionCore {
     this.binding = new Binding(this, options.bind, options.interfaceName);
     this.announces = new AnnounceQueue(this);
     this.udp = new UdpHub(this);
-    this.announces.udp = this.udp;
     this.discovery = new Discovery(this);
     this.readCache = new ReadCache(ports.slots, Math.min(READ_CACHE_SLOTS, ports.slots.count >> 2));
     this.downLimit = new Limiter(options.downloadLimit, null);

@@ -39,6 +39,7 @@ export class PeerFinder implements AnnounceSink {
       rng: core.rng,
       sink: this,
     });
+    this.announcer.supportCrypto = core.options.encryption !== 'off';
   }
 
   // -------------------------------------------------------------------------------------------------------- commands
