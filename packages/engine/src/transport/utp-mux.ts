@@ -230,7 +230,8 @@ export class UtpMux implements UtpHost {
   #make(remote: Endpoint, incoming: boolean, recvId: number, sendId: number, seq: number): UtpSocket {
     const index = this.#freeIndexes.pop() ?? this.#sockets.length;
     const most = Math.min(this.#mtu(remote.ip), 65507);
-    const socket = new UtpSocket(this, index, remote, this.local, incoming, recvId, sendId, seq, most);
+    const secret = this.#draw16() * 65536 + this.#draw16();
+    const socket = new UtpSocket(this, index, remote, this.local, incoming, recvId, sendId, seq, secret, most);
     this.#sockets[index] = socket;
     const key = keyOf(recvId, remote.port);
     socket.next = this.#table.get(key) ?? null;

@@ -6,6 +6,8 @@
  *
  * Invariants: every number in [una, nextSeq) has a buffer unless it is acknowledged; `flightBytes` counts the payload of
  * packets sent, not acknowledged and not taken for lost; a packet's bytes are final once it was sent.
+ * Now and then a number is held back (`holdBack`): it counts as sent and is not, until a later one is acknowledged. Who
+ * acknowledges it acknowledges what he hopes for, not what he got (DEMANDS U4).
  * A packet is taken for lost when three sent after it are acknowledged, or, once sent again, when one is that left a
  * quarter round trip later (RACK); or by the timeout, all of them.
  * Limits: 950 packets (libtorrent keeps 953 out of order, libutp 1,023), and the pool's.
@@ -21,6 +23,9 @@ const SENT = 1;
 const ACKED = 2;
 const LOST = 4;
 const PROBE = 8;
+const HELD = 16;
+/** Was held back: left after those that follow it. */
+const LATE = 32;
 const DUPLICATES = 3;
 
 export class UtpOutbox {
@@ -44,6 +49,9 @@ export class UtpOutbox {
   /** Number of the probe (utp-mtu.ts) that was lost or passed with the last call, or -1. */
   probeLost = -1;
   probePassed = -1;
+  /** A number that was held back was acknowledged. */
+  gapAcked = false;
+  #heldSeq = -1;
   readonly #pool: PacketPool;
   readonly #id: number;
   #mask = 15;
@@ -192,6 +200,25 @@ export class UtpOutbox {
     this.flightBytes += payload;
   }
 
+  /** Passes over the first that waits as if it had left; false: one is held back already. */
+  holdBack(): boolean {
+    const i = this.unsent & this.#mask;
+    if (this.#heldSeq >= 0 || this.sackedCount > 0 || this.#flags[i] !== 0) return false;
+    this.#heldSeq = this.unsent;
+    this.#flags[i] = HELD;
+    this.waitingBytes -= this.#lengths[i]! - this.#heads[i]!;
+    this.unsent = (this.unsent + 1) & 0xffff;
+    return true;
+  }
+
+  /** Lets the one held back go, as if it had been lost: it leaves next. */
+  #release(): void {
+    const i = this.#heldSeq & this.#mask;
+    this.#flags[i] = LOST | LATE;
+    this.lostCount++;
+    this.#heldSeq = -1;
+  }
+
   // --------------------------------------------------------------------------------------------------- acknowledging
 
   /** Takes in an acknowledgement that is known to be of packets sent, and its mask. */
@@ -207,6 +234,7 @@ export class UtpOutbox {
       if (mask !== 0) this.#acknowledgeMask(micros, (ack + 2 + 8 * at) & 0xffff, mask);
     }
     while (this.una !== this.unsent && (this.#flags[this.una & this.#mask]! & ACKED) !== 0) this.#passUna(micros);
+    if (this.#heldSeq >= 0 && this.sackedCount > 0) this.#release();
   }
 
   #passUna(micros: number): void {
@@ -231,7 +259,10 @@ export class UtpOutbox {
   #acked(i: number, seq: number, micros: number): void {
     const flags = this.#flags[i]!;
     const payload = this.#lengths[i]! - this.#heads[i]!;
-    if ((flags & LOST) !== 0) this.lostCount--;
+    if ((flags & HELD) !== 0) {
+      this.gapAcked = true;
+      this.#heldSeq = -1;
+    } else if ((flags & LOST) !== 0) this.lostCount--;
     else this.flightBytes -= payload;
     this.ackedBytes += payload;
     this.ackedCount++;
@@ -265,8 +296,9 @@ export class UtpOutbox {
     let highest = -1;
     for (let seq = this.una; seqDiff(last, seq) > 0; seq = (seq + 1) & 0xffff) {
       const i = seq & this.#mask;
-      if ((this.#flags[i]! & (ACKED | LOST)) !== 0) continue;
-      if (this.#tries[i]! > 1 && ((this.#newestMicros - this.#sentMicros[i]!) | 0) < rttMicros / 4) continue;
+      if ((this.#flags[i]! & (ACKED | LOST | HELD)) !== 0) continue;
+      const inTurn = this.#tries[i] === 1 && (this.#flags[i]! & LATE) === 0;
+      if (!inTurn && ((this.#newestMicros - this.#sentMicros[i]!) | 0) < rttMicros / 4) continue;
       if (this.#lose(i, seq)) highest = seq;
     }
     return highest;
@@ -276,6 +308,7 @@ export class UtpOutbox {
   loseFirst(): boolean {
     this.probeLost = -1;
     const i = this.una & this.#mask;
+    if (this.una === this.#heldSeq) this.#release();
     if (this.una === this.unsent || (this.#flags[i]! & (ACKED | LOST)) !== 0) return false;
     return this.#lose(i, this.una);
   }
@@ -283,10 +316,11 @@ export class UtpOutbox {
   /** Takes all under way for lost. True when it was only a probe. */
   loseAll(): boolean {
     this.probeLost = -1;
+    if (this.#heldSeq >= 0) this.#release();
     let others = 0;
     for (let seq = this.una; seq !== this.unsent; seq = (seq + 1) & 0xffff) {
       const i = seq & this.#mask;
-      if ((this.#flags[i]! & (ACKED | LOST)) !== 0) continue;
+      if ((this.#flags[i]! & (ACKED | LOST | HELD)) !== 0) continue;
       if (this.#lose(i, seq)) others++;
     }
     return others === 0 && this.probeLost >= 0;
@@ -322,6 +356,7 @@ export class UtpOutbox {
     this.waitingBytes = 0;
     this.lostCount = 0;
     this.sackedCount = 0;
+    this.#heldSeq = -1;
   }
 
   #grow(): void {

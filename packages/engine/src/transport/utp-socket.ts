@@ -8,18 +8,13 @@
  * The first number is random; SYN and FIN take one, STATE none. The sink is called from `packet`, `endTurn` and nowhere
  * else. What was given to `send` is copied into packets as the window opens, at the turn's end; `onSent` comes when the
  * last of it was. A connection that the other side ends is over, as with TCP.
- * Limits: see utp-outbox and utp-inbox; unsent payload of one window, 64 KiB to 512 KiB; 5 tries to connect; 90 s without
- * an acknowledgement to give up; until the other side acknowledged data, 3 times its bytes (DEMANDS U1).
+ * Limits: see utp-sender and utp-inbox; 60 s to deliver what was sent before `close`; 1 s of lingering.
  */
 
 import { assert } from '../base/assert.ts';
 import type { IoFault } from '../base/errors.ts';
 import type { Conn, ConnSink, Endpoint } from '../base/ports.ts';
-import { Ledbat } from './ledbat.ts';
-import { UtpBatch } from './utp-batch.ts';
 import { Arrival, UtpInbox } from './utp-inbox.ts';
-import { LEAST_DATAGRAM, MtuSearch } from './utp-mtu.ts';
-import { UtpOutbox } from './utp-outbox.ts';
 import {
   EXTENSION_SACK,
   MAX_SACK_BYTES,
@@ -31,7 +26,7 @@ import {
   writeVarying,
 } from './utp-packet.ts';
 import type { PacketBuffer, PacketPool } from './utp-pool.ts';
-import { RoundTrip } from './utp-round-trip.ts';
+import { TimedOut, type UtpLauncher, UtpSender } from './utp-sender.ts';
 import type { UtpStats } from './utp-stats.ts';
 
 /** What a socket needs of its mux. */
@@ -53,26 +48,15 @@ const STATE_DIALING = 0;
 const STATE_OPEN = 1;
 const STATE_GONE = 2;
 
-/** 1 + 2 + 4 + 4 + 4 s: as long as TCP is given. */
-const SYN_TRIES = 5;
-const MOST_SYN_RTO_MS = 4000;
-const DEAD_MS = 90_000;
-const MOST_TIMEOUTS = 24;
 /** libutp: most NATs keep a mapping for 30 s. */
 const KEEP_ALIVE_MS = 29_000;
 const MOST_ACK_DELAY_MS = 100;
 const LEAST_ACK_DELAY_MS = 5;
 /** The first packets are acknowledged one by one, so that the other side's window opens fast. */
 const QUICK_ACKS = 16;
-/** How long a short packet waits for more while another short one is under way. */
-const HOLD_MS = 10;
-const ZERO_WINDOW_MOST_MS = 15_000;
 /** Connections that are over keep their place so long, to answer a FIN that comes again. */
 const LINGER_MS = 1000;
 const CLOSING_MOST_MS = 60_000;
-const CLOSING_TIMEOUTS = 4;
-const MOST_UNSENT_BYTES = 1 << 19;
-const LEAST_UNSENT_BYTES = 1 << 16;
 /** What does not go out for want of room in the system's buffer is tried again so long. */
 const RETRY_MS = 2;
 /** An acknowledgement older than this many packets says nothing true. */
@@ -81,7 +65,7 @@ const RESET_REACH = 64;
 
 const nobody: ConnSink = { onConnected() {}, onData() {}, onSent() {}, onClosed() {} };
 
-export class UtpSocket implements Conn {
+export class UtpSocket implements Conn, UtpLauncher {
   readonly remote: Endpoint;
   readonly local: Endpoint;
   readonly incoming: boolean;
@@ -98,13 +82,9 @@ export class UtpSocket implements Conn {
   /** Why the other side closed, if it said so. */
   closeReason = 0;
   readonly #host: UtpHost;
-  readonly #outbox: UtpOutbox;
+  readonly #sender: UtpSender;
   #inbox: UtpInbox | null = null;
-  readonly #ledbat: Ledbat = new Ledbat(LEAST_DATAGRAM - UTP_HEADER_BYTES);
-  readonly #mtu: MtuSearch;
   #state: number = STATE_DIALING;
-
-  readonly #batch: UtpBatch = new UtpBatch();
 
   // reading and acknowledging
   #paused = false;
@@ -115,28 +95,6 @@ export class UtpSocket implements Conn {
   #advertised = 0;
   #replyMicros = 0;
 
-  // the other side
-  #peerWindow = 1 << 20;
-  #heardMs = 0;
-  #verified: boolean;
-  #bytesIn = 0;
-  #bytesOut = 0;
-
-  // timing
-  readonly #trip: RoundTrip = new RoundTrip();
-  #rtoAtMs = Number.POSITIVE_INFINITY;
-  #timeouts = 0;
-  #progressMs = 0;
-  #duplicateAcks = 0;
-  /** Losses of numbers before this one were answered with a smaller window. */
-  #recoverSeq: number;
-  #lossCheck = false;
-  #fullAtMs = Number.NEGATIVE_INFINITY;
-  #probeAtMs = Number.POSITIVE_INFINITY;
-  #probeMs = 0;
-  #probeNow = false;
-  #holdAtMs = Number.POSITIVE_INFINITY;
-  #shortSeq = -1;
   #sentMs = 0;
   #retryAtMs = Number.POSITIVE_INFINITY;
 
@@ -149,7 +107,7 @@ export class UtpSocket implements Conn {
   #closedMs = -1;
   #lingerAtMs = Number.POSITIVE_INFINITY;
 
-  /** `recvId` and `sendId` as BEP 29 has them; `seq`: our first number, random; `most`: longest datagram to try. */
+  /** `recvId` and `sendId` as BEP 29 has them; `seq`: our first number, and `secret`: random; `most`: longest datagram to try. */
   constructor(
     host: UtpHost,
     index: number,
@@ -159,6 +117,7 @@ export class UtpSocket implements Conn {
     recvId: number,
     sendId: number,
     seq: number,
+    secret: number,
     most: number,
   ) {
     this.#host = host;
@@ -168,43 +127,40 @@ export class UtpSocket implements Conn {
     this.incoming = incoming;
     this.recvId = recvId;
     this.sendId = sendId;
-    this.#verified = !incoming;
-    this.#outbox = new UtpOutbox(host.pool, sendId, seq);
-    this.#recoverSeq = seq;
-    this.#mtu = new MtuSearch(most);
+    this.#sender = new UtpSender(this, host.pool, host.stats, sendId, seq, secret, most, !incoming);
   }
 
   // ---------------------------------------------------------------------------------------------------- what it is at
 
   get congestionWindow(): number {
-    return this.#ledbat.window;
+    return this.#sender.ledbat.window;
   }
 
   /** Delay our packets add to the path, microseconds. */
   get delayMicros(): number {
-    return this.#ledbat.delayMicros;
+    return this.#sender.ledbat.delayMicros;
   }
 
   /** Bytes of UDP payload of a full packet. */
   get datagramBytes(): number {
-    return this.#mtu.datagram;
+    return this.#sender.mtu.datagram;
   }
 
   get rttMs(): number {
-    return this.#trip.ms;
+    return this.#sender.trip.ms;
   }
 
   get flightBytes(): number {
-    return this.#outbox.flightBytes;
+    return this.#sender.outbox.flightBytes;
   }
 
   // -------------------------------------------------------------------------------------------------------- beginning
 
   /** Starts to connect. */
   dial(now: number): void {
-    this.#progressMs = now;
     this.#sentMs = now;
-    const outbox = this.#outbox;
+    this.#sender.begin(now);
+    const { outbox } = this.#sender;
     if (!outbox.open(PacketType.Syn, UTP_HEADER_BYTES))
       return this.#fail('ENOBUFS', `no memory to connect to ${name(this.remote)} over uTP`);
     // SYN alone carries the id of packets to us
@@ -216,9 +172,8 @@ export class UtpSocket implements Conn {
 
   /** The other side knew the number we had answered its SYN with. `seq`: of its first data; bytes so far. */
   accepted(now: number, seq: number, bytesIn: number, bytesOut: number): void {
-    this.#state = STATE_OPEN;
-    this.#bytesIn = bytesIn;
-    this.#bytesOut = bytesOut;
+    this.#sender.bytesIn = bytesIn;
+    this.#sender.bytesOut = bytesOut;
     this.#open(now, seq);
   }
 
@@ -226,8 +181,8 @@ export class UtpSocket implements Conn {
     this.#state = STATE_OPEN;
     this.#inbox = new UtpInbox(this.#host.pool, seq, this.#host.receiveWindow);
     this.#advertised = this.#host.receiveWindow;
-    this.#progressMs = now;
-    this.#heardMs = now;
+    this.#sender.dialing = false;
+    this.#sender.begin(now);
     this.#sentMs = now;
   }
 
@@ -236,7 +191,7 @@ export class UtpSocket implements Conn {
   send(views: readonly Uint8Array[], count: number): void {
     if (this.#closing || this.#state === STATE_GONE) return;
     assert(this.#state === STATE_OPEN, 'send before the connection is up');
-    this.#batch.give(views, count);
+    this.#sender.batch.give(views, count);
     this.#host.touch(this);
   }
 
@@ -261,8 +216,8 @@ export class UtpSocket implements Conn {
   /** A packet of this connection, but no SYN and no RESET. */
   packet(now: number, micros: number, h: UtpHeader, bytes: Uint8Array): void {
     const { stats } = this.#host;
-    this.#bytesIn += bytes.length;
-    const outbox = this.#outbox;
+    const { outbox } = this.#sender;
+    this.#sender.bytesIn += bytes.length;
     // what was not sent cannot be acknowledged: forged, or a receiver that hopes for more than its share
     if (seqDiff(h.ack, outbox.unsent) >= 0 || seqDiff(h.ack, outbox.una) < -OLD_ACKS) {
       stats.badIn++;
@@ -277,9 +232,9 @@ export class UtpSocket implements Conn {
       return;
     }
     if (this.#state !== STATE_OPEN) return;
-    this.#heardMs = now;
     if (h.closeReason !== 0) this.closeReason = h.closeReason;
     this.#acknowledged(now, micros, h, bytes);
+    if (this.#sender.cheated) return this.#fail('EPROTO', `${name(this.remote)} acknowledged what it never got`);
     if (h.type === PacketType.Data) this.#data(h, bytes);
     else if (h.type === PacketType.Fin) this.#fin(h);
     this.#host.touch(this);
@@ -287,7 +242,7 @@ export class UtpSocket implements Conn {
 
   /** A RESET whose ids fit; `ack` is the number of the packet it answers. */
   reset(ack: number): void {
-    const outbox = this.#outbox;
+    const { outbox } = this.#sender;
     if (seqDiff(ack, outbox.unsent) > 0 || seqDiff(ack, outbox.una) < -RESET_REACH) {
       this.#host.stats.badIn++;
       return;
@@ -298,40 +253,12 @@ export class UtpSocket implements Conn {
   }
 
   #acknowledged(now: number, micros: number, h: UtpHeader, bytes: Uint8Array): void {
-    const outbox = this.#outbox;
-    const ledbat = this.#ledbat;
     if (h.micros !== 0) {
       const delay = (micros - h.micros) >>> 0;
       this.#replyMicros = delay;
-      ledbat.sampleTheirs(now, delay);
+      this.#sender.ledbat.sampleTheirs(now, delay);
     }
-    const ahead = seqDiff(h.ack, outbox.una);
-    if (ahead >= -1) {
-      this.#peerWindow = h.window;
-      if (h.window > 0) this.#probeMs = 0;
-    }
-    outbox.acknowledge(micros, h.ack, bytes, h.sackAt, h.sackBytes);
-    if (h.diff !== 0) ledbat.sampleOurs(now, h.diff, outbox.minRttMicros);
-    if (outbox.sackedCount > 0) this.#lossCheck = true;
-    if (outbox.ackedCount === 0) {
-      if (ahead === -1 && h.type === PacketType.State && h.sackBytes === 0 && outbox.sentCount > 0) {
-        if (++this.#duplicateAcks === 3 && outbox.loseFirst()) this.#lost(now, outbox.una);
-        this.#probeSettled(now);
-      }
-      return;
-    }
-    if (ahead >= 0) this.#duplicateAcks = 0;
-    this.#verified = true;
-    this.#progressMs = now;
-    this.#timeouts = 0;
-    const trip = this.#trip;
-    if (outbox.rttMicros >= 0) trip.measured(outbox.rttMicros / 1000);
-    else trip.progressed();
-    this.#rtoAtMs = outbox.sentCount > 0 ? now + trip.timeoutMs : Number.POSITIVE_INFINITY;
-    if (outbox.probePassed >= 0) this.#mtu.passed(now);
-    else this.#mtu.acknowledged(outbox.ackedCount);
-    if (outbox.ackedBytes > 0)
-      ledbat.acknowledged(now, outbox.ackedBytes, this.#trip.ms, this.#fullAtMs, this.#fullPayload());
+    this.#sender.acknowledged(now, micros, h, bytes);
   }
 
   #data(h: UtpHeader, bytes: Uint8Array): void {
@@ -394,29 +321,24 @@ export class UtpSocket implements Conn {
       this.#endClosing(now);
       if ((this.#state as number) === STATE_GONE) return;
     }
-    if (this.#lossCheck) this.#detectLost(now);
-    for (;;) {
-      const before = this.#batch.left;
-      this.#fill(now);
-      if (!this.#transmit(now, micros)) break;
-      if (this.#batch.left === 0) {
-        if (!this.#batch.open || !this.#tellSent()) break;
-      } else if (this.#outbox.waitingBytes > 0 || this.#batch.left === before) break;
+    while (this.#sender.flush(now, micros)) {
+      if (!this.#tellSent()) break;
     }
     if (this.#inbox !== null) this.#acknowledge(now, micros);
   }
 
   /** Tells that a batch was taken over; true when there is a new one. */
   #tellSent(): boolean {
-    this.#batch.clear();
+    this.#sender.batch.clear();
     this.sink.onSent();
-    return this.#batch.open && !this.#closing;
+    return this.#sender.batch.open && !this.#closing;
   }
 
   #endClosing(now: number): void {
     if (this.#closedMs < 0) {
       this.#closedMs = now;
-      this.#batch.clear();
+      this.#sender.batch.clear();
+      this.#sender.ending = true;
       if (this.#inbox !== null) this.#inbox.clear();
     }
     if (!this.#told) {
@@ -426,15 +348,15 @@ export class UtpSocket implements Conn {
       sink.onClosed(this.#fault);
     }
     if (this.#dead || this.#state === STATE_DIALING) return this.#end();
-    if (!this.#finQueued) this.#finQueued = this.#outbox.open(PacketType.Fin, UTP_HEADER_BYTES);
-    else if (this.#outbox.count === 0 && this.#lingerAtMs === Number.POSITIVE_INFINITY) {
+    if (!this.#finQueued) this.#finQueued = this.#sender.outbox.open(PacketType.Fin, UTP_HEADER_BYTES);
+    else if (this.#sender.outbox.count === 0 && this.#lingerAtMs === Number.POSITIVE_INFINITY) {
       this.#lingerAtMs = now + LINGER_MS;
     }
   }
 
   #end(): void {
     this.#state = STATE_GONE;
-    this.#outbox.clear();
+    this.#sender.outbox.clear();
     if (this.#inbox !== null) this.#inbox.clear();
     this.#host.gone(this);
   }
@@ -448,149 +370,26 @@ export class UtpSocket implements Conn {
     this.#host.touch(this);
   }
 
-  #detectLost(now: number): void {
-    this.#lossCheck = false;
-    const lost = this.#outbox.detectLost(this.#trip.ms * 1000);
-    if (lost >= 0) this.#lost(now, lost);
-    this.#probeSettled(now);
-  }
-
-  #probeSettled(now: number): void {
-    if (this.#outbox.probeLost >= 0) this.#mtu.failed(now);
-    this.#outbox.probeLost = -1;
-  }
-
-  /** The window answers once to all that was lost of one round trip. */
-  #lost(now: number, seq: number): void {
-    if (seqDiff(seq, this.#recoverSeq) < 0) return;
-    this.#recoverSeq = this.#outbox.unsent;
-    this.#ledbat.lost(now, this.#fullPayload());
-  }
-
-  // ---------------------------------------------------------------------------------------------------------- filling
-
-  #fullPayload(): number {
-    return this.#mtu.datagram - UTP_HEADER_BYTES;
-  }
-
-  /** Copies what was given to send into packets, as much as may wait. */
-  #fill(now: number): void {
-    const batch = this.#batch;
-    if (batch.left === 0) return;
-    const outbox = this.#outbox;
-    // packets are no longer than a quarter of what the other side takes
-    let datagram = Math.max(LEAST_DATAGRAM, Math.min(this.#mtu.datagram, this.#peerWindow >>> 2));
-    // before he has shown that he hears us a packet must fit into what he may get, or nothing would ever leave
-    if (!this.#verified) datagram = Math.min(datagram, 3 * this.#bytesIn - this.#bytesOut - outbox.waitingBytes);
-    if (datagram <= UTP_HEADER_BYTES) return;
-    const most = Math.min(Math.max(this.#ledbat.window, LEAST_UNSENT_BYTES, 2 * datagram), MOST_UNSENT_BYTES);
-    while (batch.left > 0 && outbox.waitingBytes < most) {
-      let room = outbox.room(datagram);
-      if (room === 0) {
-        if (this.#probe(now)) continue;
-        if (!outbox.open(PacketType.Data, datagram)) {
-          if (outbox.count === 0) this.#retryAtMs = now + RETRY_MS;
-          return;
-        }
-        room = datagram - UTP_HEADER_BYTES;
-      }
-      batch.moveTo(outbox, room);
-    }
-  }
-
-  /** Puts a probe of the path before the next data, if one is due. */
-  #probe(now: number): boolean {
-    const length = this.#mtu.wanted(now);
-    if (length === 0 || !this.#verified || this.#peerWindow < 4 * length) return false;
-    const seq = this.#outbox.nextSeq;
-    if (!this.#outbox.openProbe(length, this.#batch.peek())) return false;
-    this.#mtu.sent(seq);
-    this.#batch.takeOne();
-    return true;
-  }
-
   // ---------------------------------------------------------------------------------------------------------- sending
 
-  /** Sends what the windows let through. False: the system takes no more. */
-  #transmit(now: number, micros: number): boolean {
-    const outbox = this.#outbox;
-    let seq = outbox.first();
-    while (seq >= 0) {
-      if (!this.#mayLeave(now, seq)) return true;
-      if (!this.#emit(now, micros, seq)) {
-        this.#retryAtMs = now + RETRY_MS;
-        return false;
-      }
-      seq = outbox.after(seq);
-    }
+  /** Of the sending half: a packet leaves, with what is new in each. It acknowledges what came. */
+  launch(now: number, micros: number, buffer: PacketBuffer, length: number): boolean {
+    writeVarying(buffer.bytes, micros, this.#replyMicros, this.#window(), this.#ackNumber());
+    if (!this.#host.emit(this, buffer.view(length))) return false;
+    // with holes a mask is owed, which only a packet of its own carries
+    const holes = this.#ackNow && this.#inbox !== null && this.#inbox.aheadCount > 0;
+    this.#left(now, length);
+    this.#ackNow = holes;
     return true;
   }
 
-  #mayLeave(now: number, seq: number): boolean {
-    const outbox = this.#outbox;
-    const payload = outbox.payload(seq);
-    const flight = outbox.flightBytes;
-    if (flight > 0 && flight + payload > this.#ledbat.window) {
-      this.#fullAtMs = now;
-      return false;
-    }
-    if (!this.#verified && this.#bytesOut + outbox.length(seq) > 3 * this.#bytesIn) return false;
-    if (seq !== outbox.unsent || payload === 0) return true;
-    if (flight + payload > this.#peerWindow) return this.#zeroWindow(now, flight);
-    this.#probeAtMs = Number.POSITIVE_INFINITY;
-    return this.#longEnough(now, seq);
-  }
-
-  /** With a closed window one packet goes out now and then, so that its opening is not missed. */
-  #zeroWindow(now: number, flight: number): boolean {
-    if (flight > 0 || this.#outbox.lostCount > 0) return false;
-    if (this.#probeNow) {
-      this.#probeNow = false;
-      return true;
-    }
-    if (this.#probeAtMs === Number.POSITIVE_INFINITY) {
-      this.#probeMs = Math.min(this.#probeMs === 0 ? this.#trip.restingMs : 2 * this.#probeMs, ZERO_WINDOW_MOST_MS);
-      this.#probeAtMs = now + this.#probeMs;
-    }
-    return false;
-  }
-
-  /** A short packet waits a little for more, if another short one is under way (Minshall's rule). */
-  #longEnough(now: number, seq: number): boolean {
-    const outbox = this.#outbox;
-    const last = ((seq + 1) & 0xffff) === outbox.nextSeq;
-    if (!last || this.#closing || outbox.room(this.#mtu.datagram) === 0) return true;
-    const shortOut = this.#shortSeq >= 0 && seqDiff(this.#shortSeq, outbox.una) >= 0;
-    if (!shortOut) {
-      this.#holdAtMs = Number.POSITIVE_INFINITY;
-      this.#shortSeq = seq;
-      return true;
-    }
-    if (this.#holdAtMs === Number.POSITIVE_INFINITY) this.#holdAtMs = now + HOLD_MS;
-    return false;
-  }
-
-  #emit(now: number, micros: number, seq: number): boolean {
-    const outbox = this.#outbox;
-    const { stats } = this.#host;
-    const buffer = outbox.buffer(seq);
-    const length = outbox.length(seq);
-    writeVarying(buffer.bytes, micros, this.#replyMicros, this.#window(), this.#ackNumber());
-    if (!this.#host.emit(this, buffer.view(length))) {
-      // a probe that the system itself refuses is too long; SYN counts as sent, so that it is given up some day
-      if (seq !== this.#mtu.probeSeq && this.#state !== STATE_DIALING) return false;
-    }
-    if (outbox.tries(seq) > 0) stats.resent++;
-    else stats.payloadOut += outbox.payload(seq);
-    outbox.sent(seq, micros);
-    this.#bytesOut += length;
+  #left(now: number, length: number): void {
+    this.#sender.bytesOut += length;
     this.#sentMs = now;
     this.#acksSent++;
     this.#ackCount = 0;
+    this.#ackNow = false;
     this.#ackAtMs = Number.POSITIVE_INFINITY;
-    if (this.#inbox !== null && this.#inbox.aheadCount === 0) this.#ackNow = false;
-    if (this.#rtoAtMs === Number.POSITIVE_INFINITY) this.#rtoAtMs = now + this.#trip.timeoutMs;
-    return true;
   }
 
   /** What to advertise; remembered, to tell when it opens. */
@@ -612,13 +411,13 @@ export class UtpSocket implements Conn {
     const inbox = this.#inbox!;
     const opened = inbox.window - this.#advertised;
     if (opened > 0 && (this.#advertised < inbox.capacity >>> 2 || opened >= inbox.capacity >>> 1)) {
-      if (opened >= Math.min(inbox.capacity >>> 2, 4 * this.#mtu.datagram)) this.#ackNow = true;
+      if (opened >= Math.min(inbox.capacity >>> 2, 4 * this.#sender.mtu.datagram)) this.#ackNow = true;
     }
     if (this.#ackCount >= 2 || (this.#ackCount > 0 && this.#acksSent < QUICK_ACKS)) this.#ackNow = true;
     if (this.#ackNow) {
       if (!this.#emitState(now, micros, this.#ackNumber())) this.#retryAtMs = now + RETRY_MS;
     } else if (this.#ackCount > 0 && this.#ackAtMs === Number.POSITIVE_INFINITY) {
-      this.#ackAtMs = now + Math.min(MOST_ACK_DELAY_MS, Math.max(LEAST_ACK_DELAY_MS, this.#trip.ms / 2));
+      this.#ackAtMs = now + Math.min(MOST_ACK_DELAY_MS, Math.max(LEAST_ACK_DELAY_MS, this.#sender.trip.ms / 2));
     }
   }
 
@@ -628,7 +427,7 @@ export class UtpSocket implements Conn {
     const sack = inbox.sackBytes(MAX_SACK_BYTES);
     const length = UTP_HEADER_BYTES + (sack > 0 ? 2 + sack : 0);
     const { bytes } = scratch;
-    writeFixed(bytes, PacketType.State, sack > 0 ? EXTENSION_SACK : 0, this.sendId, this.#outbox.unsent);
+    writeFixed(bytes, PacketType.State, sack > 0 ? EXTENSION_SACK : 0, this.sendId, this.#sender.outbox.unsent);
     writeVarying(bytes, micros, this.#replyMicros, this.#window(), ack);
     if (sack > 0) {
       bytes[UTP_HEADER_BYTES] = 0;
@@ -636,12 +435,7 @@ export class UtpSocket implements Conn {
       inbox.writeSack(bytes, UTP_HEADER_BYTES + 2, sack);
     }
     if (!this.#host.emit(this, scratch.view(length))) return false;
-    this.#bytesOut += length;
-    this.#sentMs = now;
-    this.#acksSent++;
-    this.#ackCount = 0;
-    this.#ackNow = false;
-    this.#ackAtMs = Number.POSITIVE_INFINITY;
+    this.#left(now, length);
     return true;
   }
 
@@ -649,7 +443,7 @@ export class UtpSocket implements Conn {
 
   nextAt(): number {
     if (this.#state === STATE_GONE) return Number.POSITIVE_INFINITY;
-    let at = Math.min(this.#rtoAtMs, this.#ackAtMs, this.#probeAtMs, this.#holdAtMs, this.#retryAtMs);
+    let at = Math.min(this.#sender.nextAt(), this.#ackAtMs, this.#retryAtMs);
     if (this.#closedMs >= 0) at = Math.min(at, this.#lingerAtMs, this.#closedMs + CLOSING_MOST_MS);
     else if (this.#state === STATE_OPEN) at = Math.min(at, this.#sentMs + KEEP_ALIVE_MS);
     return at;
@@ -659,18 +453,10 @@ export class UtpSocket implements Conn {
   tick(now: number, micros: number): void {
     if (this.#state === STATE_GONE) return;
     if (this.#closedMs >= 0 && (now >= this.#lingerAtMs || now >= this.#closedMs + CLOSING_MOST_MS)) return this.#end();
-    if (now >= this.#rtoAtMs) this.#timedOut(now);
+    if (this.#sender.tick(now) === TimedOut.GivenUp) this.#gaveUp();
     if (now >= this.#ackAtMs) {
       this.#ackAtMs = Number.POSITIVE_INFINITY;
       this.#ackNow = true;
-    }
-    if (now >= this.#holdAtMs) {
-      this.#holdAtMs = Number.POSITIVE_INFINITY;
-      this.#shortSeq = -1;
-    }
-    if (now >= this.#probeAtMs) {
-      this.#probeAtMs = Number.POSITIVE_INFINITY;
-      this.#probeNow = true;
     }
     if (this.#state === STATE_OPEN && !this.#closing && now >= this.#sentMs + KEEP_ALIVE_MS) {
       // acknowledges one packet less than came (libutp), to count for nothing but a sign of life; a mask must be true
@@ -681,39 +467,11 @@ export class UtpSocket implements Conn {
     this.#host.touch(this);
   }
 
-  #timedOut(now: number): void {
-    const outbox = this.#outbox;
-    this.#rtoAtMs = Number.POSITIVE_INFINITY;
-    if (outbox.sentCount === 0) return;
-    const probeOnly = outbox.loseAll();
-    this.#probeSettled(now);
-    this.#host.stats.timeouts++;
-    this.#timeouts++;
-    if (this.#state === STATE_DIALING) {
-      if (this.#timeouts >= SYN_TRIES) {
-        const text = `could not connect to ${name(this.remote)} over uTP: no answer for 15 s`;
-        return this.#fail('ETIMEOUT', text);
-      }
-      this.#trip.doubled(MOST_SYN_RTO_MS);
-      return;
-    }
-    if (probeOnly) return;
-    // a window that closed upon a packet: the other side answers, it has only no room
-    const closed = this.#peerWindow < outbox.payload(outbox.una) && now - this.#heardMs < 2 * this.#trip.timeoutMs;
-    if (closed) this.#trip.doubled(ZERO_WINDOW_MOST_MS);
-    else this.#trip.doubled();
-    if (closed) {
-      this.#timeouts = 0;
-      this.#progressMs = now;
-      return;
-    }
-    this.#ledbat.timedOut(this.#fullPayload());
-    this.#recoverSeq = outbox.unsent;
-    this.#duplicateAcks = 0;
-    const dead = this.#timeouts >= MOST_TIMEOUTS || now - this.#progressMs >= DEAD_MS;
-    if (dead || (this.#closing && this.#timeouts >= CLOSING_TIMEOUTS)) {
-      this.#fail('ETIMEOUT', `could not keep the connection to ${name(this.remote)} over uTP: no answer for 90 s`);
-    }
+  #gaveUp(): void {
+    const dialing = this.#state === STATE_DIALING;
+    const what = dialing ? 'connect to' : 'keep the connection to';
+    const time = dialing ? '15 s' : 'too long';
+    this.#fail('ETIMEOUT', `could not ${what} ${name(this.remote)} over uTP: no answer for ${time}`);
   }
 }
 
