@@ -12,6 +12,10 @@ import { createHash } from 'node:crypto';
 const codec = await import('../packages/engine/dist/src/codec/index.js');
 const { Rng } = await import('../packages/engine/dist/src/base/random.js');
 const { ShoalError } = await import('../packages/engine/dist/src/base/errors.js');
+const { sha1 } = await import('../packages/engine/dist/src/base/hash.js');
+const { PlatformCrypto } = await import('../packages/engine/dist/src/base/platform-crypto.js');
+const { Dht } = await import('../packages/engine/dist/src/discovery/dht.js');
+const { ExternalIp } = await import('../packages/engine/dist/src/discovery/external-ip.js');
 const { parseEndpoint, parseIp } = await import('../packages/engine/dist/src/base/ip.js');
 
 const text = (string) => new TextEncoder().encode(string);
@@ -51,6 +55,8 @@ const targets = [
     run: (bytes) => void codec.clientName(bytes),
     allowed: [],
   },
+  { name: 'dht', seeds: datagrams(), run: useDht(), allowed: [] },
+  { name: 'dht-state', seeds: dhtStates(), run: useDhtState, allowed: [] },
 ];
 
 const options = readOptions();
@@ -228,6 +234,88 @@ function useTorrent(bytes) {
 function useMagnet(link) {
   const magnet = codec.parseMagnet(link);
   codec.parseMagnet(codec.formatMagnet(magnet));
+}
+
+function datagrams() {
+  const id = new Uint8Array(20).fill(9);
+  const q = (method, a) => encode({ t: 'aa', y: 'q', q: method, v: 'XX01', a: { id, ...a } });
+  // the first ids of transactions that `useDht` has open
+  const r = (n, fields, rest = {}) =>
+    encode({ t: Uint8Array.of(0, n, 0, 0), y: 'r', ip: text('abcdef'), ...rest, r: { id, ...fields } });
+  return [
+    q('ping', {}),
+    q('find_node', { target: id, want: ['n4', 'n6'] }),
+    q('get_peers', { info_hash: id, noseed: 1, scrape: 1 }),
+    q('announce_peer', { info_hash: id, port: 6881, implied_port: 1, seed: 1, token: 'aoeusnth' }),
+    q('get', { target: id, seq: 5 }),
+    q('put', { v: { a: [1, 'b'] }, token: 'aoeusnth' }),
+    q('put', { k: new Uint8Array(32), sig: new Uint8Array(64), seq: 4, cas: 3, salt: 's', v: 'x', token: 'aoeusnth' }),
+    q('sample_infohashes', { target: id }),
+    r(0, { nodes: new Uint8Array(208).fill(77), nodes6: new Uint8Array(76).fill(77) }),
+    r(1, { token: 't', values: ['abcdef', 'x'.repeat(18)], nodes: new Uint8Array(26).fill(50) }),
+    r(2, { BFsd: new Uint8Array(256), BFpe: new Uint8Array(256).fill(3) }),
+    r(3, { k: new Uint8Array(32), sig: new Uint8Array(64), seq: 4, v: ['x'], token: 't' }),
+    r(4, { samples: new Uint8Array(60), num: 3, interval: 60 }),
+    encode({ t: Uint8Array.of(0, 5, 0, 0), y: 'e', e: [201, 'no'] }),
+  ];
+}
+
+function newDht() {
+  const rng = new Rng(Uint32Array.of(1, 2, 3, 4));
+  // transaction ids that the seeds know
+  const random = { fill: (bytes) => void bytes.fill(0) };
+  const sink = { onDhtSend: () => {} };
+  const version = text('XX01');
+  return new Dht({
+    rng,
+    random,
+    crypto: new PlatformCrypto(),
+    external: new ExternalIp(),
+    sink,
+    version,
+    floodLimit: Infinity,
+  });
+}
+
+/** Datagrams for a node with commands of all kinds under way, renewed as they end. */
+function useDht() {
+  const done = () => {};
+  const sink = { onDhtPeers: done, onDhtPeersDone: done, onDhtScrape: done, onDhtItem: done, onDhtItemDone: done };
+  Object.assign(sink, { onDhtPut: done, onDhtSamples: done, onDhtSampleDone: done });
+  const target = new Uint8Array(20).fill(8);
+  let dht = null;
+  let now = 0;
+  return (bytes) => {
+    if (dht === null || now % 200_000 === 0) {
+      dht = newDht();
+      dht.start(now, { v4: true, v6: true });
+      dht.addRouter(now, '9.9.9.9', 6881);
+    }
+    if (dht.stats.lookups < 6) {
+      dht.getPeers(now, target, sink, { port: 1, seed: false });
+      dht.scrape(now, target, sink);
+      dht.getItem(now, target, null, sink);
+      dht.getItem(now, target, { publicKey: new Uint8Array(32), salt: new Uint8Array(0) }, sink);
+      dht.sample(now, target, sink);
+    }
+    now += 100;
+    dht.datagram(now, bytes, '9.9.9.9', 6881);
+    if (dht.nextAt() <= now) dht.tick(now);
+  };
+}
+
+/** The body of a saved state, behind a checksum that is right whatever became of it. */
+function dhtStates() {
+  const family = (size) => ({ id: new Uint8Array(20).fill(1), nodes: new Uint8Array(3 * size).fill(80) });
+  return [encode({ 4: family(26), 6: family(38) }), encode({ 4: family(26) })];
+}
+
+function useDhtState(body) {
+  const salted = new Uint8Array([...text('dht state 1'), ...body]);
+  const dht = newDht();
+  dht.restore(0, new Uint8Array([...sha1(salted), ...body]));
+  dht.start(0, { v4: true, v6: true });
+  dht.tick(0);
 }
 
 function torrents() {
