@@ -157,9 +157,9 @@ export class Lookup {
       const key = keyOf(bytes, at + ID_BYTES, at + size);
       const held = this.#known.get(key);
       if (held !== undefined) {
-        // named by several: whoever has contacts left to give
+        // named by several: whoever has more contacts left to give
         if (held.state !== CandidateState.New || held.source === null) continue;
-        if (held.source.contacted >= CONTACTS_PER_REPLY && source.contacted < CONTACTS_PER_REPLY) held.source = source;
+        if (source.contacted < held.source.contacted) held.source = source;
         continue;
       }
       const port = (bytes[at + size - 2]! << 8) | bytes[at + size - 1]!;
@@ -221,8 +221,8 @@ export class Lookup {
     this.#advancing = true;
     let finished = false;
     for (const router of this.#routers) if (router.state === CandidateState.New) this.#ask(now, router);
-    if (this.#thorough) this.#askNamedByRouters(now);
-    finished = this.#walk(now, true);
+    const more = this.#thorough && this.#askNamedByRouters(now);
+    finished = this.#walk(now, true) && !more;
     if (!finished && this.#flying === 0) finished = this.#walk(now, false);
     if (!finished && this.#flying === 0) finished = this.#isHopeless();
     this.#advancing = false;
@@ -265,13 +265,17 @@ export class Lookup {
 
   // --------------------------------------------------------------------------------------------------------- private
 
-  #askNamedByRouters(now: number): void {
+  /** True: there are more to ask. */
+  #askNamedByRouters(now: number): boolean {
+    if (this.queried >= MAX_QUERIES) return false;
     for (const candidate of this.#list) {
       const source = candidate.source;
-      if (this.#flying >= ALPHA) return;
       if (candidate.state !== CandidateState.New || source === null || !source.router) continue;
-      if (source.contacted < CONTACTS_PER_REPLY && this.queried < MAX_QUERIES) this.#ask(now, candidate);
+      if (source.contacted >= CONTACTS_PER_REPLY) continue;
+      if (this.#flying >= ALPHA) return true;
+      this.#ask(now, candidate);
     }
+    return false;
   }
 
   /**
