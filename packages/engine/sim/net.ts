@@ -167,6 +167,9 @@ export class ProcessNet implements Net {
   /** A machine of the simulation has one address. */
   setEgress(): void {}
 
+  /** Its sessions ask their filter themselves. */
+  setFilter(): void {}
+
   connect(remote: Endpoint, sink: ConnSink): Conn {
     return this.host.net.connect(this.host, remote, sink);
   }

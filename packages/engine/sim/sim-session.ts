@@ -71,6 +71,7 @@ export class SimSession implements EntrySink {
       listenWhenChecked: false,
       bind: ['0.0.0.0'],
       interfaceName: null,
+      clientRules: [],
       maxConnections: options.maxConnections ?? 200,
       uploadSlots: options.uploadSlots ?? 8,
       downloadLimit: options.downloadLimit ?? 0,

@@ -10,6 +10,8 @@
 import { promises as fs } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
 import { ShoalError } from './base/errors.ts';
 import { createHostPorts } from './host/index.ts';
 import { Session as BaseSession, type Machine } from './session/session.ts';
@@ -36,7 +38,9 @@ export {
   type VerifyResult,
   verifyTorrent,
 } from './content.ts';
+export { DhtClient } from './session/dht-client.ts';
 export type { StreamOptions } from './session/file-stream.ts';
+export type { Follower, FollowOptions } from './session/follow.ts';
 export { Torrent, type TorrentFileHandle } from './session/torrent.ts';
 export type * from './session/types.ts';
 
@@ -48,6 +52,13 @@ export class Session extends BaseSession {
   }
 }
 
+/** Unpacked, a list of the whole internet is smaller. */
+const MAX_FILTER_BYTES = 512 << 20;
+
+function gunzipped(bytes: Uint8Array): Promise<Uint8Array> {
+  return promisify(gunzip)(bytes, { maxOutputLength: MAX_FILTER_BYTES });
+}
+
 function machine(options: SessionOptions): Machine {
   return {
     ports: createHostPorts({
@@ -57,6 +68,15 @@ function machine(options: SessionOptions): Machine {
       state: options.state === undefined || options.state === null ? null : resolve(options.state),
     }),
     hasIpv6: Object.values(networkInterfaces()).some((list) => list?.some((address) => address.family === 'IPv6')),
+    readIpFilter: async (path) => {
+      try {
+        const bytes = await fs.readFile(path);
+        return bytes[0] === 0x1f && bytes[1] === 0x8b ? await gunzipped(bytes) : bytes;
+      } catch (error) {
+        const why = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable';
+        throw new ShoalError('bad-option', `the block list ${path} cannot be read (${why})`);
+      }
+    },
     absolute: (path) => resolve(path),
     readFile: async (path) => {
       try {

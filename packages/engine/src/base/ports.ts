@@ -102,6 +102,8 @@ export interface Net {
    * 0.0.0.0 and :: stand for all of their family. A family without an address is not used; without any nothing leaves.
    */
   setEgress(addresses: readonly string[]): void;
+  /** Neither reached nor heard from now on, by whatever protocol; look-ups of names are not concerned. */
+  setFilter(filter: AddressFilter): void;
   /** Failure comes as `onClosed(fault)`. */
   connect(remote: Endpoint, sink: ConnSink): Conn;
   /** Resolves a host name (c-ares in host, never the libuv pool). IP text resolves to itself. */
@@ -110,6 +112,14 @@ export interface Net {
   udp(local: Endpoint, options: UdpOptions, sink: UdpSink): UdpSocket;
   /** The addresses of this machine now, loopback included. */
   interfaces(): readonly NetInterface[];
+}
+
+/** With whom nothing is spoken. */
+export interface AddressFilter {
+  /** `ip`: canonical text. Asked for every connection and datagram: to be answered within a microsecond. */
+  blocks(ip: string): boolean;
+  /** Nobody is blocked. */
+  readonly isEmpty: boolean;
 }
 
 export interface UdpOptions {

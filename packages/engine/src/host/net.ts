@@ -2,6 +2,7 @@
 
 import type { IoFault } from '../base/errors.ts';
 import type {
+  AddressFilter,
   Conn,
   ConnSink,
   Endpoint,
@@ -38,6 +39,10 @@ export class HostNet implements Net {
 
   setEgress(addresses: readonly string[]): void {
     this.egress.set(addresses);
+  }
+
+  setFilter(filter: AddressFilter): void {
+    this.egress.setFilter(filter);
   }
 
   connect(remote: Endpoint, sink: ConnSink): Conn {

@@ -100,6 +100,7 @@ class HostUdpSocket implements UdpSocket {
   readonly #local: Endpoint;
   readonly #sink: UdpSink;
   readonly #all: Set<HostUdpSocket>;
+  readonly #egress: Egress;
   #socket: dgram.Socket | null = null;
   #handle: UdpHandle | null = null;
   #bound = false;
@@ -122,6 +123,7 @@ class HostUdpSocket implements UdpSocket {
     this.#local = local;
     this.#sink = sink;
     this.#all = all;
+    this.#egress = egress;
     all.add(this);
     try {
       if (!egress.holds(local.ip)) throw noWay(local.ip);
@@ -135,7 +137,7 @@ class HostUdpSocket implements UdpSocket {
     if (!this.#bound || this.#closing) return false;
     // the handle aborts on a port that is no uint32; 0 is nobody's
     if (!(port >= 1 && port <= 65535) || (port | 0) !== port || typeof ip !== 'string') return false;
-    if (bytes.length > MAX_BYTES) return false;
+    if (bytes.length > MAX_BYTES || this.#egress.blocks(ip)) return false;
     if (this.#handle === null) return this.#sendByNode(bytes, ip, port);
     if (this.#waitingCount > 0) return this.#sendCopy(bytes, ip, port);
     const view = this.#viewOf(bytes.length);
@@ -228,7 +230,9 @@ class HostUdpSocket implements UdpSocket {
   }
 
   #datagram(bytes: Uint8Array, ip: string, port: number): void {
-    if (!this.#closing && this.#bound) this.#sink.onDatagram(bytes, ip.includes(':') ? canonicalIp(ip) : ip, port);
+    if (this.#closing || !this.#bound) return;
+    const from = ip.includes(':') ? canonicalIp(ip) : ip;
+    if (!this.#egress.blocks(from)) this.#sink.onDatagram(bytes, from, port);
   }
 
   /** Bytes of their own, which wait behind others. */

@@ -14,6 +14,8 @@ import type { Conn, Endpoint, Listener, ListenSink, Ports } from '../base/ports.
 import { Rng } from '../base/random.ts';
 import type { AnnounceMode } from '../discovery/announce.ts';
 import { ReadCache } from '../disk/read-cache.ts';
+import { AddressRules } from '../swarm/address-rules.ts';
+import { type ClientRule, ClientRules } from '../swarm/client-rules.ts';
 import { Limiter } from '../transport/limiter.ts';
 import { CryptoMethod, secretHash } from '../wire/mse.ts';
 import { AnnounceQueue } from './announce-queue.ts';
@@ -49,6 +51,7 @@ export interface CoreOptions {
   readonly dht: CoreDhtOptions | null;
   readonly pex: boolean;
   readonly lsd: boolean;
+  readonly clientRules: readonly ClientRule[];
   readonly encryption: EncryptionPolicy;
   readonly transport: TransportPolicy;
   readonly announceMode: AnnounceMode;
@@ -76,6 +79,8 @@ export class SessionCore {
   readonly touchedEntries: Entry[] = [];
   readonly dialer: Dialer;
   readonly binding: Binding;
+  readonly rules: AddressRules = new AddressRules(this.turn);
+  clients: ClientRules;
   readonly announces: AnnounceQueue;
   readonly udp: UdpHub;
   readonly discovery: Discovery;
@@ -117,6 +122,9 @@ export class SessionCore {
     this.rng = new Rng(ports.random);
     this.dialer = new Dialer(this);
     this.#port = options.port;
+    this.rules.onBlocked = () => this.#closeBlocked();
+    ports.net.setFilter(this.rules);
+    this.clients = new ClientRules(options.clientRules);
     this.binding = new Binding(this, options.bind, options.interfaceName);
     this.announces = new AnnounceQueue(this);
     this.udp = new UdpHub(this);
@@ -409,7 +417,7 @@ export class SessionCore {
     conn.sink = link;
     link.carry(conn, utp);
     if (this.full) this.#makeRoom();
-    if (this.closed || this.full || parseIp(conn.remote.ip) === null) {
+    if (this.closed || this.full || parseIp(conn.remote.ip) === null || this.rules.blocks(conn.remote.ip)) {
       conn.close();
       link.closed = true;
       return;
@@ -432,6 +440,12 @@ export class SessionCore {
       if (!link.connected) attempt ??= link;
     }
     attempt?.close(PeerFault.Evicted, null);
+  }
+
+  #closeBlocked(): void {
+    this.begin();
+    for (const link of [...this.links]) if (this.rules.blocks(link.remote.ip)) link.close(PeerFault.Banned, null);
+    for (const entry of this.entries) entry.finder.book.dropBlocked();
   }
 
   #tick(now: number): void {

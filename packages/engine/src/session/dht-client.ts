@@ -7,7 +7,7 @@ import type { Endpoint } from '../base/ports.ts';
 import { BDict, type BValue, decode } from '../codec/bencode.ts';
 import { type BInput, encode } from '../codec/bencode-write.ts';
 import type { Dht } from '../discovery/dht.ts';
-import { type DhtItem, makeImmutable, makeMutable, mutableTarget } from '../discovery/dht-items.ts';
+import { type DhtItem, makeImmutable, makeMutable, mutableTarget, verifyItem } from '../discovery/dht-items.ts';
 import type { SessionCore } from './core.ts';
 import { EventStream } from './event-stream.ts';
 import type { DhtItemInfo, DhtNode, DhtScrape, DhtStats, DhtValue } from './types.ts';
@@ -126,6 +126,13 @@ export class DhtClient {
     const item = makeMutable(crypto, seed, salt, seq, bytes);
     const stored = await this.#put(item, options.cas ?? -1, options);
     return { target: toHex(item.target), stored, publicKey: toHex(publicKey), seq };
+  }
+
+  /** Puts an item that was got again as it is, which needs no secret: nodes forget what is not put for two hours. */
+  async putAgain(item: DhtItemInfo, options: DhtCallOptions = {}): Promise<DhtPutResult> {
+    const own = itemOf(item);
+    if (!verifyItem(this.#core.ports.crypto, own)) throw new ShoalError('bad-option', 'the item is not genuine');
+    return { target: item.target, stored: await this.#put(own, -1, options) };
   }
 
   /** Peers of a torrent (40 hex digits or 20 bytes) as they are found, each once. */
@@ -295,7 +302,19 @@ function statsOf({ stats }: Dht): DhtStats {
   };
 }
 
-function itemInfo(item: DhtItem): DhtItemInfo {
+/** Throws ShoalError 'bad-option'. */
+export function itemOf(info: DhtItemInfo): DhtItem {
+  return {
+    value: info.bytes,
+    publicKey: info.publicKey === null ? null : bytesOf(info.publicKey, 32, 'a public key'),
+    salt: info.salt,
+    seq: info.seq ?? 0,
+    signature: info.signature === null ? null : bytesOf(info.signature, 64, 'a signature'),
+    target: bytesOf(info.target, 20, 'a target'),
+  };
+}
+
+export function itemInfo(item: DhtItem): DhtItemInfo {
   const mutable = item.publicKey !== null;
   return {
     target: toHex(item.target),

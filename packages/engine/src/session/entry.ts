@@ -15,7 +15,7 @@ import { type IoFault, PeerFault } from '../base/errors.ts';
 import { parseIp } from '../base/ip.ts';
 import { Layout } from '../codec/layout.ts';
 import { type Metainfo, parseInfo } from '../codec/metainfo.ts';
-import { makePeerId } from '../codec/peer-id.ts';
+import { clientName, makePeerId } from '../codec/peer-id.ts';
 import { Disk, type DiskSink } from '../disk/disk.ts';
 import type { OldFiles } from '../disk/reuse.ts';
 import type { Peer } from '../swarm/peer.ts';
@@ -279,7 +279,8 @@ export class Entry implements SwarmSink, DiskSink {
   /** A peer that is here already under the same id, or is banned, is not taken; nor is any by a torrent paused meanwhile. */
   acceptsPeer(link: Link, peerId: Uint8Array): boolean {
     if (!this.admits(link)) return false;
-    if (this.finder.book.isBanned(link.remote.ip, this.core.turn.now)) return false;
+    if (this.core.rules.blocks(link.remote.ip)) return false;
+    if (!this.core.clients.allows(clientName(peerId))) return false;
     const known = this.swarm.peers.find((peer) => equal(peer.peerId, peerId));
     if (known === undefined) return true;
     // the same machine again, and its old connection says nothing: that one is dead without knowing it
@@ -316,8 +317,9 @@ export class Entry implements SwarmSink, DiskSink {
       pex: this.core.options.pex && this.core.discovery.allows(this),
       holepunch: false,
     });
-    if (this.core.discovery.allows(this) && this.core.udp.dhtPort > 0) conversation.port(this.core.udp.dhtPort);
     this.swarm.attach(peer);
+    // a bitfield is the first message, or none
+    if (this.core.discovery.allows(this) && this.core.udp.dhtPort > 0) conversation.port(this.core.udp.dhtPort);
     this.core.active.add(this);
   }
 
@@ -403,6 +405,7 @@ export class Entry implements SwarmSink, DiskSink {
   onPeerReady(peer: Peer, handshake: ExtendedHandshake): void {
     const ip = handshake.yourIp === null ? null : parseIp(handshake.yourIp);
     if (ip !== null) this.core.discovery.vote(ip, peer.link.remote.ip, 'peer');
+    if (handshake.client !== null && !this.core.clients.allows(handshake.client)) peer.fault(PeerFault.Banned);
     const link = peer.link as Link;
     if (link.candidate >= 0 || handshake.listenPort <= 0) return;
     link.candidate = this.finder.book.addIncoming(link.remote.ip, handshake.listenPort, this.core.turn.now);
@@ -420,7 +423,7 @@ export class Entry implements SwarmSink, DiskSink {
   }
 
   onBan(ip: string): void {
-    this.finder.book.ban(ip, this.core.turn.now);
+    this.core.rules.ban(ip, `sent corrupt data of ${this.name}`);
     this.options.sink.onWarning(this, `banned ${ip}: it sent corrupt data`);
   }
 

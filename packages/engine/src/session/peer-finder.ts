@@ -27,7 +27,7 @@ export class PeerFinder implements AnnounceSink {
     const { core, options } = entry;
     this.#entry = entry;
     this.trackersEdited = options.trackersEdited;
-    this.book = new PeerBook(core.rng);
+    this.book = new PeerBook(core.rng, core.rules);
     this.announcer = new Announcer({
       infoHash: entry.swarmHash,
       peerId: entry.peerId,

@@ -6,19 +6,33 @@
 import { equal, toHex } from '../base/bytes.ts';
 import { type IoFault, ShoalError } from '../base/errors.ts';
 import { parseEndpoint } from '../base/ip.ts';
+import { IpRangesBuilder } from '../base/ip-ranges.ts';
 import type { Endpoint, Ports } from '../base/ports.ts';
-import { parseMagnet } from '../codec/magnet.ts';
+import { readIpFilter } from '../codec/ip-filter.ts';
+import { parseMagnet, parsePublisher } from '../codec/magnet.ts';
 import { type Metainfo, parseTorrent } from '../codec/metainfo.ts';
 import { decodeRecord, type ResumeRecord } from '../disk/resume.ts';
+import type { OldFiles } from '../disk/reuse.ts';
+import { type ClientRule, ClientRules } from '../swarm/client-rules.ts';
 import { CandidateSource } from '../swarm/peer-book.ts';
 import { type CoreSink, SessionCore } from './core.ts';
 import { DhtClient } from './dht-client.ts';
 import type { CoreDhtOptions } from './discovery.ts';
-import type { EntryOptions } from './entry-options.ts';
+import type { EntryOptions, Prelude } from './entry-options.ts';
 import { EventStream } from './event-stream.ts';
+import { addPublished, Follower, type FollowOptions } from './follow.ts';
+import { type Known, ofMagnet, ofRecord, ofTorrent } from './known.ts';
 import { metaKey, readOptions } from './record.ts';
 import { Torrent } from './torrent.ts';
-import type { AddOptions, SessionOptions, SessionStats, ShoalEvent, TorrentSource } from './types.ts';
+import type {
+  AddOptions,
+  BanInfo,
+  IpFilterInfo,
+  SessionOptions,
+  SessionStats,
+  ShoalEvent,
+  TorrentSource,
+} from './types.ts';
 
 /** What the public face needs of the machine besides the ports. */
 export interface Machine {
@@ -26,6 +40,8 @@ export interface Machine {
   readonly hasIpv6: boolean;
   /** Rejects with ShoalError 'bad-torrent' naming the path. */
   readFile(path: string): Promise<Uint8Array>;
+  /** The text of a block list, unpacked. Rejects with ShoalError 'bad-option' naming the path. */
+  readIpFilter(path: string): Promise<Uint8Array>;
   absolute(path: string): string;
 }
 
@@ -35,19 +51,6 @@ const FETCH_MS = 30_000;
 /** What a session waits for trackers to hear its good-bye. */
 const GOODBYE_MS = 2000;
 
-/** What is known of a source before its torrent is added. */
-interface Known {
-  readonly meta: Metainfo | null;
-  readonly infoHash: Uint8Array | null;
-  readonly infoHashV2: Uint8Array | null;
-  readonly name: string;
-  readonly trackers: readonly (readonly string[])[];
-  readonly webSeeds: readonly string[];
-  readonly peers: readonly { host: string; port: number }[];
-  /** Indices into `meta.files`. */
-  readonly select: readonly number[] | null;
-}
-
 export class Session implements AsyncDisposable, CoreSink {
   /** Internal: the synchronous heart. */
   readonly core: SessionCore;
@@ -56,6 +59,7 @@ export class Session implements AsyncDisposable, CoreSink {
   readonly #machine: Machine;
   readonly #torrents: Torrent[] = [];
   readonly #streams = new Set<EventStream<ShoalEvent>>();
+  readonly #followers = new Set<Follower>();
   readonly #ready: Promise<void>;
   #listenersDue: number;
   readonly #listening: Promise<void>;
@@ -82,6 +86,7 @@ export class Session implements AsyncDisposable, CoreSink {
         pex: options.pex ?? true,
         lsd: options.lsd ?? true,
         transport: options.transport ?? 'both',
+        clientRules: options.clientRules ?? [],
         encryption: options.encryption ?? 'allow',
         announceMode: options.announceMode ?? 'tier',
         log: options.log ?? null,
@@ -102,7 +107,7 @@ export class Session implements AsyncDisposable, CoreSink {
     });
     this.#listening.catch(() => {});
     this.#listened();
-    this.#ready = this.#open();
+    this.#ready = this.#open(options.ipFilter);
     // whoever does not wait for `ready` hears of it from `add`
     this.#ready.catch(() => {});
   }
@@ -146,6 +151,44 @@ export class Session implements AsyncDisposable, CoreSink {
     };
   }
 
+  /**
+   * Speaks with nobody on this block list any more, by whatever protocol: a file's path, or its bytes (unpacked); null: with
+   * everybody again. Rejects with ShoalError 'bad-option' when the file cannot be read; then the old list stays.
+   */
+  async setIpFilter(list: string | Uint8Array | null): Promise<IpFilterInfo> {
+    const text = typeof list === 'string' ? await this.#machine.readIpFilter(list) : (list ?? new Uint8Array(0));
+    const builder = new IpRangesBuilder();
+    const report = readIpFilter(text, builder);
+    this.core.begin();
+    this.core.rules.setRanges(builder.build());
+    return { ranges: this.core.rules.rangeCount, badLines: report.badLineCount, firstBadLine: report.firstBadLine };
+  }
+
+  /** Speaks with nobody at this address for a while (default: an hour). */
+  ban(ip: string, reason = 'by hand', forS = 3600): void {
+    this.core.begin();
+    if (!this.core.rules.ban(ip, reason, forS * 1000)) throw new ShoalError('bad-option', `"${ip}" is no IP address`);
+  }
+
+  /** False: it was not banned. */
+  unban(ip: string): boolean {
+    this.core.begin();
+    return this.core.rules.unban(ip);
+  }
+
+  bans(): BanInfo[] {
+    this.core.begin();
+    const { now } = this.core.turn;
+    return this.core.rules.bans().map(({ ip, reason, sinceMs, untilMs }) => {
+      return { ip, reason, ageS: Math.round((now - sinceMs) / 1000), leftS: Math.ceil((untilMs - now) / 1000) };
+    });
+  }
+
+  /** Which programs are spoken with from now on; connections that are there stay. */
+  setClientRules(rules: readonly ClientRule[]): void {
+    this.core.clients = new ClientRules(rules);
+  }
+
   /** Listens on another port (0: any), and tells trackers and peers. Where it listens is in `addresses` soon after. */
   setPort(port: number): void {
     checkOptions({ port });
@@ -168,18 +211,27 @@ export class Session implements AsyncDisposable, CoreSink {
 
   /**
    * Adds a torrent and starts it. Resolves once it is added: its metadata may be missing still (magnets), what stands on
-   * disk is being looked at. Rejects with ShoalError: 'bad-torrent', 'bad-magnet', 'bad-option', 'duplicate', 'network'.
+   * disk is being looked at. A link to a publisher (BEP 46) adds the torrent it stands for now. Rejects with ShoalError:
+   * 'bad-torrent', 'bad-magnet', 'bad-option', 'duplicate', 'network'.
    */
   async add(source: TorrentSource, options: AddOptions): Promise<Torrent> {
-    if (typeof options?.folder !== 'string') throw new ShoalError('bad-option', 'a folder to download into is needed');
+    checkFolder(options);
     options.signal?.throwIfAborted();
     await this.#ready;
-    const known = await this.#learn(source, options.signal);
-    const record = await this.#recordOf(known);
-    if (this.#closing !== null) throw new ShoalError('closed', 'the session is closed');
-    const folder = this.absolute(options.folder);
-    // a record of the same torrent elsewhere says nothing about this folder
-    return this.#start(this.#withRecord(known, record), record?.folder === folder ? record : null, options, folder);
+    const publisher = typeof source === 'string' && isMagnet(source) ? parsePublisher(source) : null;
+    if (publisher !== null) return addPublished(this, publisher, options);
+    return this.addKnown(await this.#learn(source, options.signal), options, null);
+  }
+
+  /**
+   * Adds the torrent that a publisher's key stands for (BEP 46), and each later one as it is published; data that versions
+   * share is not fetched again. `publisher`: a link (magnet:?xs=urn:btpk:...) or a public key, 64 hex digits or 32 bytes.
+   */
+  follow(publisher: string | Uint8Array, options: FollowOptions): Follower {
+    checkFolder(options);
+    const follower = new Follower(this, publisher, options, () => this.#followers.delete(follower));
+    this.#followers.add(follower);
+    return follower;
   }
 
   /** Adds every torrent that the state knows, as it was. Those whose record is damaged are left out and reported. */
@@ -190,8 +242,8 @@ export class Session implements AsyncDisposable, CoreSink {
     const restored: Torrent[] = [];
     for (const record of records) {
       if (record === null || this.core.find(record.infoHash) !== null) continue;
-      const known = this.#withRecord(recorded(record), record);
-      restored.push(this.#start(known, record, { folder: record.folder }, record.folder));
+      const known = this.#withRecord(ofRecord(record), record);
+      restored.push(this.#start(known, record, { folder: record.folder }, record.folder, null));
     }
     return restored;
   }
@@ -238,14 +290,40 @@ export class Session implements AsyncDisposable, CoreSink {
     });
   }
 
+  async addKnown(known: Known, options: AddOptions, prelude: Prelude | null): Promise<Torrent> {
+    const record = await this.#load(toHex(known.infoHash ?? known.infoHashV2!));
+    if (this.#closing !== null) throw new ShoalError('closed', 'the session is closed');
+    const folder = this.absolute(options.folder);
+    // a record of the same torrent elsewhere says nothing about this folder
+    const own = record?.folder === folder ? record : null;
+    return this.#start(this.#withRecord(known, record), own, options, folder, prelude);
+  }
+
+  /** Takes it out of the session; the state remembers it. */
+  retire(torrent: Torrent): Promise<void> {
+    return this.#stop(torrent);
+  }
+
+  /** Where the data of a torrent is that the state remembers under this name; null: of none. */
+  async remembered(key: string): Promise<OldFiles | null> {
+    const record = await this.#load(key).catch(() => null);
+    const known = record === null ? null : this.#withRecord(ofRecord(record), record);
+    return known?.meta == null ? null : { meta: known.meta, folder: record!.folder };
+  }
+
+  /** The state remembers it no longer. */
+  async forget(key: string): Promise<void> {
+    for (const each of [key, metaKey(key)]) {
+      await asPromise<null>((done) => this.core.ports.state.remove(each, (fault) => done(fault, null)));
+    }
+  }
+
   async removeTorrent(torrent: Torrent, data: boolean): Promise<void> {
     const { entry } = torrent;
     let failed: IoFault | null = null;
     if (data) failed = await new Promise((resolve) => entry.removeData(resolve));
     await this.#stop(torrent);
-    for (const key of [entry.key, metaKey(entry.key)]) {
-      await asPromise<null>((done) => this.core.ports.state.remove(key, (fault) => done(fault, null)));
-    }
+    await this.forget(entry.key);
     if (failed !== null) throw new ShoalError('disk', failed.message);
   }
 
@@ -263,27 +341,21 @@ export class Session implements AsyncDisposable, CoreSink {
 
   // --------------------------------------------------------------------------------------------------------- private
 
-  async #open(): Promise<void> {
+  async #open(ipFilter: string | undefined): Promise<void> {
     const fault = await new Promise<IoFault | null>((resolve) => this.core.ports.state.open(resolve));
     if (fault !== null) throw new ShoalError(fault.code === 'ELOCKED' ? 'in-use' : 'disk', fault.message);
+    // before anything is reached or heard
+    if (ipFilter !== undefined) await this.setIpFilter(ipFilter);
     if (this.core.options.listenWhenChecked) return;
     this.core.listen();
     await this.#listening;
   }
 
   async #learn(source: TorrentSource, signal: AbortSignal | undefined): Promise<Known> {
-    if (typeof source !== 'string') return knownTorrent(parseTorrent(source));
-    if (/^magnet:/i.test(source.trim())) {
-      const magnet = parseMagnet(source);
-      return {
-        ...magnet,
-        meta: null,
-        name: magnet.name ?? toHex(magnet.swarmHash),
-        trackers: magnet.trackers.map((url) => [url]),
-      };
-    }
-    if (/^https?:\/\//i.test(source)) return knownTorrent(parseTorrent(await this.#fetch(source, signal)));
-    return knownTorrent(parseTorrent(await this.#machine.readFile(source)));
+    if (typeof source !== 'string') return ofTorrent(parseTorrent(source));
+    if (isMagnet(source)) return ofMagnet(parseMagnet(source));
+    if (/^https?:\/\//i.test(source)) return ofTorrent(parseTorrent(await this.#fetch(source, signal)));
+    return ofTorrent(parseTorrent(await this.#machine.readFile(source)));
   }
 
   #fetch(url: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
@@ -311,11 +383,6 @@ export class Session implements AsyncDisposable, CoreSink {
     });
   }
 
-  async #recordOf(known: Known): Promise<ResumeRecord | null> {
-    const record = await this.#load(toHex(known.infoHash ?? known.infoHashV2!));
-    return record;
-  }
-
   #load(key: string): Promise<ResumeRecord | null> {
     return new Promise((resolve, reject) => {
       this.core.ports.state.load(key, (fault, bytes) => {
@@ -340,7 +407,13 @@ export class Session implements AsyncDisposable, CoreSink {
     }
   }
 
-  #start(known: Known, record: ResumeRecord | null, options: AddOptions, folder: string): Torrent {
+  #start(
+    known: Known,
+    record: ResumeRecord | null,
+    options: AddOptions,
+    folder: string,
+    prelude: Prelude | null,
+  ): Torrent {
     const hash = known.infoHash ?? known.infoHashV2!.slice(0, 20);
     if (this.core.find(hash) !== null) throw new ShoalError('duplicate', `${known.name} is in this session already`);
     const before = record === null ? null : readOptions(record.options);
@@ -370,7 +443,7 @@ export class Session implements AsyncDisposable, CoreSink {
       uploadLimit: options.uploadLimit ?? before?.uploadLimit ?? 0,
       paused: options.paused ?? before?.paused ?? false,
       record,
-      prelude: null,
+      prelude,
       sink: torrent,
     };
     const named = (options.peers ?? []).map(endpointOf);
@@ -398,6 +471,7 @@ export class Session implements AsyncDisposable, CoreSink {
 
   async #close(): Promise<void> {
     await this.#ready.catch(() => {});
+    for (const follower of [...this.#followers]) follower.stop();
     this.core.stopListening();
     await Promise.all([...this.#torrents].map((torrent) => this.#stop(torrent)));
     await this.#farewell();
@@ -423,30 +497,6 @@ export class Session implements AsyncDisposable, CoreSink {
   }
 }
 
-function knownTorrent(meta: Metainfo): Known {
-  return { ...namesOf(meta), meta, peers: [], select: null };
-}
-
-function namesOf(meta: Metainfo): Omit<Known, 'meta' | 'peers' | 'select'> {
-  const { infoHash, infoHashV2, name, trackers, webSeeds } = meta;
-  return { infoHash, infoHashV2, name, trackers, webSeeds };
-}
-
-function recorded(record: ResumeRecord): Known {
-  const { infoHashV2, trackers } = readOptions(record.options);
-  const isV2 = infoHashV2 !== null && toHex(infoHashV2).startsWith(toHex(record.infoHash));
-  return {
-    meta: null,
-    infoHash: isV2 ? null : record.infoHash,
-    infoHashV2,
-    name: record.name,
-    trackers,
-    webSeeds: [],
-    peers: [],
-    select: null,
-  };
-}
-
 function endpointOf(text: string): { host: string; port: number } {
   const endpoint = parseEndpoint(text);
   if (endpoint === null) throw new ShoalError('bad-option', `"${text}" is not host:port`);
@@ -463,6 +513,14 @@ function coreDht(options: SessionOptions['dht']): CoreDhtOptions | null {
     readOnly: readOnly ?? false,
     uploadRateBps: uploadRate ?? 8000,
   };
+}
+
+function isMagnet(source: string): boolean {
+  return /^\s*magnet:/i.test(source);
+}
+
+function checkFolder(options: { readonly folder: string }): void {
+  if (typeof options?.folder !== 'string') throw new ShoalError('bad-option', 'a folder to download into is needed');
 }
 
 function checkOptions(options: SessionOptions): void {

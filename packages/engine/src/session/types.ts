@@ -2,6 +2,10 @@
 
 import type { IoFault } from '../base/errors.ts';
 import type { Endpoint } from '../base/ports.ts';
+import type { ClientRule } from '../swarm/client-rules.ts';
+
+export type { ClientRule } from '../swarm/client-rules.ts';
+
 import type { AnnounceMode } from '../discovery/announce.ts';
 import type { TrackerFamilyStatus, TrackerStatus } from '../discovery/tracker.ts';
 
@@ -39,6 +43,10 @@ export interface SessionOptions {
   readonly pex?: boolean;
   /** Peers in the local network are found by multicast (BEP 14). Default true. */
   readonly lsd?: boolean;
+  /** Which programs are spoken with; the first rule that fits decides, and who fits none is let in. */
+  readonly clientRules?: readonly ClientRule[];
+  /** A block list to begin with: the path of a file in P2P, DAT or CIDR form, gzip or not. */
+  readonly ipFilter?: string;
   /** TCP, uTP (BEP 29), or (default) both: whichever connects first. */
   readonly transport?: TransportPolicy;
   /**
@@ -57,6 +65,23 @@ export interface SessionOptions {
   readonly uploadSlots?: number;
   /** Sees what the session does, one line each. Default: none. */
   readonly log?: (line: string) => void;
+}
+
+/** An address that nothing is exchanged with for a while. */
+export interface BanInfo {
+  readonly ip: string;
+  readonly reason: string;
+  /** Seconds since it began, and until it ends. */
+  readonly ageS: number;
+  readonly leftS: number;
+}
+
+export interface IpFilterInfo {
+  /** Ranges after joining those that touch. */
+  readonly ranges: number;
+  /** Lines that made no sense, and the number of the first one (from 1), or 0. */
+  readonly badLines: number;
+  readonly firstBadLine: number;
 }
 
 /** What connections to peers run over. */

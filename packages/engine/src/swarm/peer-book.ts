@@ -1,6 +1,5 @@
 /**
- * Owns the addresses known for one torrent: where they came from, whether we are connected, when to try them next, and
- * which addresses are banned.
+ * Owns the addresses known for one torrent: where they came from, whether we are connected, and when to try them next.
  *
  *   idle --dialed--> dialing --connected--> connected --disconnected--> idle
  *                    dialing --failed-----> idle
@@ -8,7 +7,7 @@
  * Packed: 32 bytes a candidate in typed arrays, none for a torrent that knows nobody. An index names a candidate while it
  * is dialing or connected; an idle one may be dropped for a better one at any `add`.
  *
- * Invariants: an endpoint stands here once; none is one of our own or banned; `next` never gives one before its time.
+ * Invariants: an endpoint stands here once; none is one of our own or, when it came, blocked; `next` never gives one before its time.
  *
  * Order of dialing: those a person gave, then fewest failures, then the better source, then BEP 40 priority (a random
  * number while we do not know our own address). One source full of lies does not hide what others know: every fourth
@@ -16,7 +15,7 @@
  *
  * Limits: 3,000 candidates (libtorrent's max_peerlist_size), the worst making way; a share of that for each source that
  * strangers can fill, which pushes out nobody of a better one before he failed GIVEN_UP times; four ports of a public
- * address on the word of strangers; 4,096 bans of 1 h.
+ * address on the word of strangers.
  */
 
 import { assert } from '../base/assert.ts';
@@ -24,7 +23,7 @@ import { PeerFault } from '../base/errors.ts';
 import { formatIp, isLocal, isUsablePeerAddress, parseIp } from '../base/ip.ts';
 import type { Endpoint } from '../base/ports.ts';
 import type { Rng } from '../base/random.ts';
-import { AddressBans } from './address-bans.ts';
+import type { AddressRules } from './address-rules.ts';
 import { BY_PERSON, CandidateSource, RANKS, SHARES, scoreOf, sourceRank } from './candidate-order.ts';
 import { peerPriority } from './peer-priority.ts';
 
@@ -42,7 +41,6 @@ export interface SourceCounts {
 
 const MAX_CANDIDATES = 3000;
 const MAX_OWN = 64;
-export const BAN_MS = 3_600_000;
 /** Retries of ordinary candidates: 1, 2, 4 ... 60 minutes. */
 const RETRY_MS = 60_000;
 const RETRY_CAP_MS = 3_600_000;
@@ -96,6 +94,7 @@ export class PeerBook {
   dialingCount = 0;
 
   readonly #rng: Rng;
+  readonly #rules: AddressRules;
   readonly #limit: number;
   #capacity = 0;
   /** 16 bytes each, IPv4 as ::ffff:a.b.c.d. */
@@ -113,7 +112,6 @@ export class PeerBook {
 
   /** No index before it is free. */
   #lowestFree = 0;
-  #now = 0;
   /** How many of each rank there are. */
   #rankCounts: Uint16Array = NO_PORTS;
   /** Per rank of a newcomer: the score of the worst that would make way for it; Infinity: look again. */
@@ -130,10 +128,11 @@ export class PeerBook {
   #own6: Uint8Array | null = null;
   #ownPort = 0;
   readonly #own = new Set<string>();
-  readonly #bans = new AddressBans();
 
-  constructor(rng: Rng, limit: number = MAX_CANDIDATES) {
+  /** `rules`: who is not spoken with. */
+  constructor(rng: Rng, rules: AddressRules, limit: number = MAX_CANDIDATES) {
     assert(limit >= 1 && limit <= 32767, 'a book holds 1 .. 32,767');
+    this.#rules = rules;
     this.#rng = rng;
     this.#limit = limit;
   }
@@ -163,7 +162,7 @@ export class PeerBook {
       }
       return false;
     }
-    if (this.#bans.count > 0 && this.isBanned(bytes, this.#now)) return false;
+    if (this.#rules.blocks(bytes)) return false;
     if (this.#own.size > 0 && this.#own.has(ownKey(canonical(bytes), port))) return false;
     if ((source & BY_STRANGERS) !== 0 && this.#isCrowded(bytes)) return false;
     return this.#admit(bytes, port, source, teller) >= 0;
@@ -175,7 +174,7 @@ export class PeerBook {
    */
   addIncoming(ip: string, port: number, now: number): number {
     const bytes = parseIp(ip);
-    if (bytes === null || !isUsablePeerAddress(bytes, port) || this.isBanned(bytes, now)) return -1;
+    if (bytes === null || !isUsablePeerAddress(bytes, port) || this.#rules.blocks(bytes)) return -1;
     this.#setKey(bytes);
     let index = this.#find(port);
     if (index < 0) {
@@ -243,7 +242,6 @@ export class PeerBook {
 
   /** The candidate to dial now, or -1. It stays the answer until `dialed`. */
   next(now: number): number {
-    this.#now = now;
     if (now < this.#quietUntil || this.candidateCount === this.dialingCount) return -1;
     const tick = Math.floor(now / TICK_MS);
     let best = -1;
@@ -313,31 +311,11 @@ export class PeerBook {
     } else this.#back(index, now, true, 0);
   }
 
-  // ------------------------------------------------------------------------------------------------------------ bans
-
-  /** Bans an address, whatever the port; idle candidates there are dropped, connected ones are for the caller to close. */
-  ban(ip: string | Uint8Array, now: number, forMs: number = BAN_MS): void {
-    const bytes = typeof ip === 'string' ? parseIp(ip) : ip;
-    if (bytes === null) return;
-    this.#setKey(bytes);
+  /** More addresses are blocked than before: idle candidates there are dropped, the others once they are idle. */
+  dropBlocked(): void {
     for (let i = 0; i < this.#capacity; i++) {
-      if ((this.#state[i]! & STATE) === IDLE && this.#sameIp(i)) this.#remove(i);
+      if ((this.#state[i]! & STATE) === IDLE && this.#rules.blocks(this.#ipOf(i))) this.#remove(i);
     }
-    this.#now = now;
-    this.#bans.add(canonical(bytes), now + forMs);
-  }
-
-  unban(ip: string | Uint8Array): void {
-    this.#bans.remove(canonical(ip));
-  }
-
-  isBanned(ip: string | Uint8Array, now: number): boolean {
-    return this.#bans.count > 0 && this.#bans.holds(canonical(ip), now);
-  }
-
-  /** Banned addresses and when each ban ends. */
-  bans(now: number): { readonly ip: string; readonly untilMs: number }[] {
-    return this.#bans.list(now);
   }
 
   // -------------------------------------------------------------------------------------------------------- questions
@@ -452,7 +430,6 @@ export class PeerBook {
   }
 
   #turn(index: number, state: number, now: number): void {
-    this.#now = now;
     this.#lookAgain();
     this.#state[index] = (this.#state[index]! & ~STATE) | state;
     this.#time[index] = Math.floor(now / TICK_MS);
@@ -472,9 +449,9 @@ export class PeerBook {
     this.#quietUntil = 0;
     const hopeless = this.#failures[index]! >= FORGOTTEN && (this.#sources[index]! & ~UNVOUCHED) === 0;
     if (hopeless || this.#sources[index] === 0) return this.#remove(index);
-    if (this.#bans.count === 0 && this.#own.size === 0) return;
+    if (this.#rules.isEmpty && this.#own.size === 0) return;
     const { ip, port } = this.endpoint(index);
-    if (this.isBanned(ip, now) || this.#own.has(ownKey(ip, port))) this.#remove(index);
+    if (this.#rules.blocks(ip) || this.#own.has(ownKey(ip, port))) this.#remove(index);
   }
 
   #priorityOf(ip: Uint8Array, port: number): number {
