@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { equal } from '../src/base/bytes.ts';
+import { PlatformCrypto } from '../src/base/platform-crypto.ts';
+import { encode } from '../src/codec/bencode.ts';
+import { type DhtItem, makeImmutable, makeMutable } from '../src/discovery/dht-items.ts';
 import { Gang } from './dht-liar.ts';
 import { DhtMachine } from './dht-machine.ts';
 import { DhtNet } from './dht-net.ts';
@@ -86,6 +89,80 @@ describe('a DHT of many real nodes', { timeout: 120_000 }, () => {
       expect(announce(machines[1 + i]!, infoHash, port)).toBeGreaterThan(0);
       expect(finds(machines[39 - i]!, infoHash, machines[1 + i]!, port)).toBe(true);
     }
+  });
+});
+
+describe('what a DHT keeps', { timeout: 120_000 }, () => {
+  const crypto = new PlatformCrypto();
+
+  /** Puts; how many nodes took it. */
+  function put(who: DhtMachine, item: DhtItem, cas = -1): number {
+    let stored = -1;
+    const sink = {
+      onDhtPut: (result: { stored: number }): void => {
+        stored = result.stored;
+      },
+    };
+    who.dht.putItem(who.net.now, item, cas, sink);
+    who.arm();
+    who.net.runUntil(() => stored >= 0, 2 * MINUTE);
+    return stored;
+  }
+
+  function get(who: DhtMachine, item: DhtItem): DhtItem | null {
+    let best: DhtItem | null | undefined;
+    const sink = {
+      onDhtItem: (): void => {},
+      onDhtItemDone: (found: DhtItem | null): void => {
+        best = found;
+      },
+    };
+    const { publicKey, salt } = item;
+    who.dht.getItem(who.net.now, item.target, publicKey === null ? null : { publicKey, salt }, sink);
+    who.arm();
+    who.net.runUntil(() => best !== undefined, 2 * MINUTE);
+    return best ?? null;
+  }
+
+  it('are items, in their newest version, whoever asks, with loss and NAT', () => {
+    const people = settled(8, 120, { nat: 0.3, loss: 0.05 });
+    for (let i = 0; i < 12; i++) {
+      const value = encode(`value ${i} ${'x'.repeat(80 * i)}`);
+      const fixed = makeImmutable(value);
+      expect(put(people.pick(), fixed)).toBeGreaterThan(4);
+      expect(get(people.pick(), fixed)?.value).toEqual(value);
+      const seed = new Uint8Array(32).fill(i);
+      const salt = new Uint8Array(i);
+      for (let seq = 1; seq <= 3; seq++) {
+        const item = makeMutable(crypto, seed, salt, seq, encode([i, seq]));
+        expect(put(people.pick(), item, seq - 1)).toBeGreaterThan(3);
+        expect(get(people.pick(), item)).toEqual(item);
+      }
+    }
+  });
+
+  it('are peers in numbers that a scrape finds out', () => {
+    const people = settled(9, 120);
+    const infoHash = randomHash(people.net);
+    let open = 100;
+    const sink = { onDhtPeers: (): void => {}, onDhtPeersDone: (): void => void open-- };
+    people.machines.slice(0, 100).forEach((who, i) => {
+      who.dht.getPeers(people.net.now, infoHash, sink, { port: 6881, seed: i < 30 });
+      who.arm();
+    });
+    people.net.runUntil(() => open === 0, 2 * MINUTE);
+    let found = { seeds: 0, peers: 0, nodes: 0 };
+    const who = people.machines[110]!;
+    who.dht.scrape(people.net.now, infoHash, {
+      onDhtScrape: (result) => {
+        found = result;
+      },
+    });
+    who.arm();
+    people.net.runUntil(() => found.nodes > 0, 2 * MINUTE);
+    expect(found.nodes).toBeGreaterThanOrEqual(8);
+    expect(Math.abs(found.seeds - 30)).toBeLessThanOrEqual(4);
+    expect(Math.abs(found.peers - 70)).toBeLessThanOrEqual(7);
   });
 });
 
