@@ -7,6 +7,7 @@
  * nodes; an item goes before nodes.
  */
 
+import { readU32 } from '../base/bytes.ts';
 import { isUsablePeerAddress } from '../base/ip.ts';
 import type { Crypto } from '../base/ports.ts';
 import type { Rng } from '../base/random.ts';
@@ -25,6 +26,8 @@ const MAX_VALUES = 100;
 const MAX_SAMPLES = 20;
 /** A sample is drawn anew after this time, and says so (BEP 51). */
 const SAMPLE_MS = 60_000;
+/** Well below the 5 minutes that a token is good for at least. */
+const TOKEN_KEPT_MS = 30_000;
 const KEY_BYTES = 32;
 const SIGNATURE_BYTES = 64;
 const BLOOM_FIELD = 6 + 4 + 256;
@@ -58,6 +61,9 @@ export class DhtServer {
   readonly #writer: KrpcWriter;
   readonly #found: RouteNode[] = [];
   readonly #found6: RouteNode[] = [];
+  readonly #issued: Uint8Array[] = [];
+  readonly #issuedTo: Uint32Array = new Uint32Array(256);
+  readonly #issuedUntil: Float64Array = new Float64Array(256);
   #samples: Uint8Array = new Uint8Array(0);
   #sampledAt = Number.NEGATIVE_INFINITY;
 
@@ -172,7 +178,7 @@ export class DhtServer {
     }
     writer.id(Key.id, own.ownId);
     this.#writeNodes(near4, near6, count);
-    writer.string(Key.token, this.tokens.issue(now, ip));
+    writer.string(Key.token, this.#issue(now, ip));
     if (values !== null && values.length > 0) writer.strings(Key.values, values);
     writer.endReply(m.bytes, m.tidAt, m.tidLength);
   }
@@ -214,7 +220,7 @@ export class DhtServer {
     this.#writeNodes(near4, near6, count);
     if (mutable) writer.int(Key.seq, item.seq);
     if (whole && mutable) writer.string(Key.signature, item.signature!);
-    writer.string(Key.token, this.tokens.issue(now, ip));
+    writer.string(Key.token, this.#issue(now, ip));
     if (whole) {
       writer.raw(Key.value);
       writer.raw(item.value);
@@ -307,6 +313,20 @@ export class DhtServer {
       writer.beginString(Key.nodes6, 38 * this.#found6.length);
       for (let i = 0; i < this.#found6.length; i++) writer.part(this.#found6[i]!.compact);
     }
+  }
+
+  /** Who asks much is given the token of a moment ago, which is good for minutes more: a hash costs as much as the rest. */
+  #issue(now: number, ip: Uint8Array): Uint8Array {
+    if (ip.length !== 4) return this.tokens.issue(now, ip);
+    const key = readU32(ip, 0);
+    const slot = Math.imul(key, 0x9e3779b1) >>> 24;
+    const held = this.#issued[slot];
+    if (held !== undefined && this.#issuedTo[slot] === key && now < this.#issuedUntil[slot]!) return held;
+    const token = this.tokens.issue(now, ip);
+    this.#issued[slot] = token;
+    this.#issuedTo[slot] = key;
+    this.#issuedUntil[slot] = now + TOKEN_KEPT_MS;
+    return token;
   }
 
   #tokenIsGood(now: number, m: KrpcMessage, ip: Uint8Array): boolean {
