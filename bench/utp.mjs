@@ -2,7 +2,7 @@
 // Usage: node bench/utp.mjs [MiB=512] [length ...=1372 65507]      build first
 import { fork } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import { UdpSockets } from '../packages/engine/dist/src/host/udp.js';
+import { HostNet } from '../packages/engine/dist/src/host/net.js';
 import { UtpMux } from '../packages/engine/dist/src/transport/utp-mux.js';
 
 const BUFFER_BYTES = 4 << 20;
@@ -48,7 +48,7 @@ class Side {
 }
 
 function openUdp(bound, datagram) {
-  return new UdpSockets().open(
+  return new HostNet(new Uint8Array(1024)).udp(
     { ip: '127.0.0.1', port: 0 },
     { group: null, shared: false, bufferBytes: BUFFER_BYTES },
     { onUdpBound: (local) => bound(local.port), onDatagram: datagram, onUdpFault: (fault) => fail(fault.message) },

@@ -9,7 +9,7 @@
  *     d < T        window += 3000 bytes x (1 - d/T), and at first, while d is small, a sixteenth
  *     d > S        window -= window x (d/S - 1) x 1.6 %
  *     d > T        window -= window x (d/T - 1) x 25 %, at most half
- *     loss         window halves;  timeout: one packet
+ *     loss         window halves;  timeout: two packets
  *
  * The second line is what makes two flows equal: both grow by the same amount and shrink in proportion, so they settle at
  * the one window where that balances, between S and T. libutp's plain rule has its balance wherever the flows happen to
@@ -151,8 +151,9 @@ export class Ledbat {
 
   /** Nothing came back in time; everything under way is taken for lost. */
   timedOut(packetBytes: number): void {
-    this.#threshold = Math.max(this.window / 2, 2 * packetBytes);
-    this.window = packetBytes;
+    this.#threshold = Math.max(this.window / 2, 4 * packetBytes);
+    // two, so that one loss more does not cost another time-out, longer than the last
+    this.window = 2 * packetBytes;
     this.slowStart = true;
     this.#returning = false;
   }

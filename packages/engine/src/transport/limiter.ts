@@ -24,7 +24,7 @@ export class Limiter {
   /** Granted so far. */
   total = 0;
 
-  private readonly parent: Limiter | null;
+  private parent: Limiter | null;
   private tokens = 0;
   private filledMs = -1;
   /** What was asked for last in vain. */
@@ -123,6 +123,12 @@ export class Limiter {
       if (at.rateBps > 0) at.tokens = Math.min(at.tokens + bytes, at.capacity());
       at.total -= bytes;
     }
+  }
+
+  /** Stands under another limit from now on. */
+  setParent(parent: Limiter | null): void {
+    this.close();
+    this.parent = parent;
   }
 
   /** Not asked any more: leaves the parent's queue. */

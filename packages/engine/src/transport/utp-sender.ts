@@ -30,7 +30,7 @@ const SYN_TRIES = 5;
 const MOST_SYN_RTO_MS = 4000;
 const DEAD_MS = 90_000;
 const MOST_TIMEOUTS = 24;
-const CLOSING_TIMEOUTS = 4;
+const CLOSING_TIMEOUTS = 12;
 /** How long a short packet waits for more while another short one is under way. */
 const HOLD_MS = 10;
 const ZERO_WINDOW_MOST_MS = 15_000;
@@ -185,7 +185,7 @@ export class UtpSender {
     const { batch, outbox } = this;
     if (batch.left === 0) return;
     // packets are no longer than a quarter of what the other side takes
-    const datagram = Math.max(LEAST_DATAGRAM, Math.min(this.mtu.datagram, this.#peerWindow >>> 2));
+    const datagram = Math.min(this.mtu.datagram, Math.max(LEAST_DATAGRAM, this.#peerWindow >>> 2));
     const most = Math.min(Math.max(this.ledbat.window, LEAST_UNSENT_BYTES, 2 * datagram), MOST_UNSENT_BYTES);
     while (batch.left > 0 && outbox.waitingBytes < most) {
       let room = outbox.room(datagram);
