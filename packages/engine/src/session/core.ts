@@ -16,7 +16,6 @@ import type { AnnounceMode } from '../discovery/announce.ts';
 import { ReadCache } from '../disk/read-cache.ts';
 import { AddressRules } from '../swarm/address-rules.ts';
 import { type ClientRule, ClientRules } from '../swarm/client-rules.ts';
-import { Limiter } from '../transport/limiter.ts';
 import { CryptoMethod, secretHash } from '../wire/mse.ts';
 import { AnnounceQueue } from './announce-queue.ts';
 import { Binding } from './binding.ts';
@@ -24,6 +23,7 @@ import { Dialer } from './dialer.ts';
 import { type CoreDhtOptions, Discovery } from './discovery.ts';
 import { Entry } from './entry.ts';
 import type { EntryOptions } from './entry-options.ts';
+import { RateLimits } from './limits.ts';
 import { Link } from './link.ts';
 import type { EncryptionPolicy, TransportPolicy } from './types.ts';
 import { UdpHub } from './udp-hub.ts';
@@ -47,6 +47,10 @@ export interface CoreOptions {
   /** Bytes per second, 0: none. */
   readonly downloadLimit: number;
   readonly uploadLimit: number;
+  /** Peers in the local network are limited too. */
+  readonly limitLan: boolean;
+  /** What goes beside payload counts: protocol, headers of TCP and IP. */
+  readonly limitOverhead: boolean;
   /** Null: without the DHT. */
   readonly dht: CoreDhtOptions | null;
   readonly pex: boolean;
@@ -85,8 +89,7 @@ export class SessionCore {
   readonly udp: UdpHub;
   readonly discovery: Discovery;
   readonly readCache: ReadCache;
-  readonly downLimit: Limiter;
-  readonly upLimit: Limiter;
+  readonly limits: RateLimits;
   readonly listening: Endpoint[] = [];
   closed = false;
   nextEntryNumber = 0;
@@ -130,8 +133,7 @@ export class SessionCore {
     this.udp = new UdpHub(this);
     this.discovery = new Discovery(this);
     this.readCache = new ReadCache(ports.slots, Math.min(READ_CACHE_SLOTS, ports.slots.count >> 2));
-    this.downLimit = new Limiter(options.downloadLimit, null);
-    this.upLimit = new Limiter(options.uploadLimit, null);
+    this.limits = new RateLimits(options.downloadLimit, options.uploadLimit);
     this.turn.now = ports.clock.now();
     ports.loop.run = () => this.run();
   }

@@ -29,6 +29,8 @@ export interface EntryOptions {
   readonly existing: 'check' | 'trust';
   readonly downloadLimit: number;
   readonly uploadLimit: number;
+  /** Name of the group whose limits it shares, or null. */
+  readonly group: string | null;
   readonly paused: boolean;
   /** What the state store had of it. */
   readonly record: ResumeRecord | null;

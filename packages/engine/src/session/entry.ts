@@ -57,6 +57,8 @@ export class Entry implements SwarmSink, DiskSink {
   readonly peerId: Uint8Array;
   readonly finder: PeerFinder;
   readonly swarm: Swarm;
+  /** Whose limits it shares, or null. */
+  group: string | null;
   readonly downLimit: Limiter;
   readonly upLimit: Limiter;
   name: string;
@@ -104,8 +106,10 @@ export class Entry implements SwarmSink, DiskSink {
     this.sequential = options.sequential;
     this.priorities = null;
     this.#paused = options.paused;
-    this.downLimit = new Limiter(options.downloadLimit, core.downLimit);
-    this.upLimit = new Limiter(options.uploadLimit, core.upLimit);
+    const above = options.group === null ? core.limits : core.limits.group(options.group);
+    this.group = options.group;
+    this.downLimit = new Limiter(options.downloadLimit, above.down);
+    this.upLimit = new Limiter(options.uploadLimit, above.up);
     this.finder = new PeerFinder(this);
     this.swarm = new Swarm({
       infoHash: options.infoHash,
@@ -205,6 +209,15 @@ export class Entry implements SwarmSink, DiskSink {
     this.#complete = false;
     this.swarm.setPriorities(this.#piecePriorities());
     this.#enter();
+    this.touchRecord();
+  }
+
+  /** Shares the limits of this group from now on; null: of none. */
+  setGroup(name: string | null): void {
+    this.group = name;
+    const above = name === null ? this.core.limits : this.core.limits.group(name);
+    this.downLimit.setParent(above.down);
+    this.upLimit.setParent(above.up);
     this.touchRecord();
   }
 

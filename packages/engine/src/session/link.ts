@@ -12,6 +12,7 @@
 
 import { concat, equal } from '../base/bytes.ts';
 import { type IoFault, PeerFault } from '../base/errors.ts';
+import { isLocal, parseIp } from '../base/ip.ts';
 import type { Conn, ConnSink, Endpoint } from '../base/ports.ts';
 import type { Peer, PeerLink } from '../swarm/peer.ts';
 import { Conversation } from '../wire/conversation.ts';
@@ -31,6 +32,9 @@ const STALLED_SHORT_MS = 20_000;
 const SHORT_SHARE = 1 / 4;
 /** Bytes of one gathered write: what a socket's buffers take at once on a fast link. */
 const BATCH_BYTES = 1 << 19;
+/** Bytes on the wire for each byte of a stream: 40 of headers in a packet of 1,460. */
+const WITH_HEADERS = 1.027;
+const NOWHERE: Uint8Array = new Uint8Array(4);
 /** The same of a stream that is enciphered, which is copied. */
 const CIPHER_BATCH_BYTES = 1 << 17;
 /** A batch goes beyond its limit by less than a block when that stands first. */
@@ -52,6 +56,13 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   readonly hidden: boolean;
   /** The second try at a candidate, the other way round. */
   readonly again: boolean;
+  /** Rate limits do not concern it: it is in the local network. */
+  readonly unlimited: boolean;
+  /** All bytes so far, and payload among them at the last count. */
+  #bytesIn = 0;
+  #bytesOut = 0;
+  #countedIn = 0;
+  #countedOut = 0;
   peer: Peer | null = null;
   openedAtMs: number;
   connected: boolean;
@@ -85,6 +96,7 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
     super();
     this.hidden = hidden;
     this.again = again;
+    this.unlimited = !core.options.limitLan && isLocal(parseIp(remote.ip) ?? NOWHERE);
     this.#core = core;
     this.remote = remote;
     this.incoming = incoming;
@@ -124,6 +136,7 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
     this.#core.begin();
     if (this.closed) return;
     this.heard = true;
+    this.#bytesIn += bytes.length;
     if (this.#mse !== null) return this.#mse.receive(bytes);
     this.#cipherIn?.crypt(bytes, 0, bytes, 0, bytes.length);
     this.conversation.receive(this.#core.turn.now, bytes);
@@ -277,6 +290,7 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
     if (batch === null) return;
     if (cipher !== null) return this.#sendEnciphered(cipher, batch);
     this.#batchOut = true;
+    this.#bytesOut += batch.bytes;
     this.#send(batch.views, batch.count);
   }
 
@@ -295,17 +309,30 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
       at += view.length;
     }
     this.conversation.sentOut();
+    this.#bytesOut += at;
     this.#arena = arena;
     this.#send([arena.subarray(0, at)], 1);
   }
 
   /** Every second: closes what is over its time. */
   sweep(now: number): void {
+    if (this.#core.options.limitOverhead && !this.unlimited) this.#countOverhead(now);
     if (this.peer === null && this.connected && now - this.openedAtMs >= HANDSHAKE_MS)
       this.close(PeerFault.Timeout, null);
     else if (this.#sending && now - this.#sendingSinceMs >= this.#patienceMs()) {
       this.close(PeerFault.StalledReader, null);
     }
+  }
+
+  /** Charges what went beside payload since the last time. */
+  #countOverhead(now: number): void {
+    if (this.peer === null || this.entry === null) return;
+    const besideIn = this.#bytesIn * WITH_HEADERS - this.peer.down.total;
+    const besideOut = this.#bytesOut * WITH_HEADERS - this.peer.up.total;
+    this.entry.downLimit.spend(now, Math.max(0, besideIn - this.#countedIn));
+    this.entry.upLimit.spend(now, Math.max(0, besideOut - this.#countedOut));
+    this.#countedIn = besideIn;
+    this.#countedOut = besideOut;
   }
 
   /** Who stands still holds memory; when that is short he makes way for those who take what they ask for. */

@@ -17,6 +17,7 @@ export interface RecordedOptions {
   readonly paused: boolean;
   readonly downloadLimit: number;
   readonly uploadLimit: number;
+  readonly group: string | null;
   /** Tiers as they stand; empty where the torrent's own are meant. */
   readonly trackers: readonly (readonly string[])[];
   /** A user has changed them: they count, whatever the torrent says. */
@@ -30,6 +31,7 @@ const NOTHING: RecordedOptions = {
   paused: false,
   downloadLimit: 0,
   uploadLimit: 0,
+  group: null,
   trackers: [],
   trackersEdited: false,
   infoHashV2: null,
@@ -47,6 +49,7 @@ export function metaKey(key: string): string {
 export function recordBytes(entry: Entry, clean: boolean): Uint8Array {
   const options = encode({
     down: entry.downLimit.rateBps,
+    group: entry.group ?? undefined,
     edited: entry.finder.trackersEdited ? 1 : 0,
     paused: entry.paused ? 1 : 0,
     priorities: entry.priorities ?? NONE,
@@ -91,6 +94,7 @@ export function readOptions(bytes: Uint8Array): RecordedOptions {
       paused: dict.int('paused') === 1,
       downloadLimit: Math.max(0, dict.int('down') ?? 0),
       uploadLimit: Math.max(0, dict.int('up') ?? 0),
+      group: dict.text('group'),
       trackers: Array.isArray(tiers)
         ? tiers.map((tier) =>
             Array.isArray(tier) ? tier.flatMap((url) => (url instanceof Uint8Array ? [text.decode(url)] : [])) : [],

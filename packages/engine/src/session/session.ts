@@ -22,6 +22,7 @@ import type { EntryOptions, Prelude } from './entry-options.ts';
 import { EventStream } from './event-stream.ts';
 import { addPublished, Follower, type FollowOptions } from './follow.ts';
 import { type Known, ofMagnet, ofRecord, ofTorrent } from './known.ts';
+import type { Rates } from './limits.ts';
 import { metaKey, readOptions } from './record.ts';
 import { Torrent } from './torrent.ts';
 import type {
@@ -82,6 +83,8 @@ export class Session implements AsyncDisposable, CoreSink {
         uploadSlots: options.uploadSlots ?? 8,
         downloadLimit: options.downloadLimit ?? 0,
         uploadLimit: options.uploadLimit ?? 0,
+        limitLan: options.limitLan ?? true,
+        limitOverhead: options.limitOverhead ?? false,
         dht: coreDht(options.dht),
         pex: options.pex ?? true,
         lsd: options.lsd ?? true,
@@ -196,10 +199,31 @@ export class Session implements AsyncDisposable, CoreSink {
   }
 
   /** Bytes per second over all torrents, 0: none. */
-  setLimits(limits: { down?: number; up?: number }): void {
+  setLimits(limits: Rates): void {
+    checkRates(limits);
     this.core.begin();
-    if (limits.down !== undefined) this.core.downLimit.setRate(this.core.turn.now, limits.down);
-    if (limits.up !== undefined) this.core.upLimit.setRate(this.core.turn.now, limits.up);
+    this.core.limits.set(this.core.turn.now, limits);
+  }
+
+  /** The pair of limits that `useAlternativeLimits` puts in place of the others. */
+  setAlternativeLimits(limits: Rates): void {
+    checkRates(limits);
+    this.core.begin();
+    this.core.limits.setAlternative(this.core.turn.now, limits);
+  }
+
+  useAlternativeLimits(on: boolean): void {
+    this.core.begin();
+    this.core.limits.useAlternative(this.core.turn.now, on);
+  }
+
+  /** Limits that the torrents of a group share; see `torrent.setGroup`. */
+  setGroupLimits(group: string, limits: Rates): void {
+    checkRates(limits);
+    this.core.begin();
+    const { down, up } = this.core.limits.group(group);
+    if (limits.down !== undefined) down.setRate(this.core.turn.now, limits.down);
+    if (limits.up !== undefined) up.setRate(this.core.turn.now, limits.up);
   }
 
   /** What happens to all torrents and the session, from now on. */
@@ -441,6 +465,7 @@ export class Session implements AsyncDisposable, CoreSink {
       existing: options.existing ?? 'check',
       downloadLimit: options.downloadLimit ?? before?.downloadLimit ?? 0,
       uploadLimit: options.uploadLimit ?? before?.uploadLimit ?? 0,
+      group: options.group ?? before?.group ?? null,
       paused: options.paused ?? before?.paused ?? false,
       record,
       prelude,
@@ -521,6 +546,12 @@ function isMagnet(source: string): boolean {
 
 function checkFolder(options: { readonly folder: string }): void {
   if (typeof options?.folder !== 'string') throw new ShoalError('bad-option', 'a folder to download into is needed');
+}
+
+function checkRates(rates: Rates): void {
+  for (const rate of [rates.down ?? 0, rates.up ?? 0]) {
+    if (!(Number.isFinite(rate) && rate >= 0)) throw new ShoalError('bad-option', `${rate} is no rate`);
+  }
 }
 
 function checkOptions(options: SessionOptions): void {

@@ -240,6 +240,12 @@ export class Torrent implements EntrySink {
     if (limits.up !== undefined) this.entry.upLimit.setRate(now, limits.up);
   }
 
+  /** Shares the limits of this group from now on (see `session.setGroupLimits`); null: of none. */
+  setGroup(name: string | null): void {
+    this.entry.core.begin();
+    this.entry.setGroup(name);
+  }
+
   pause(): void {
     this.entry.core.begin();
     this.entry.pause();

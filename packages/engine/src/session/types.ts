@@ -31,6 +31,10 @@ export interface SessionOptions {
   /** Bytes per second, 0 (default): no limit. */
   readonly downloadLimit?: number;
   readonly uploadLimit?: number;
+  /** Whether the limits concern peers in the local network too. Default true. */
+  readonly limitLan?: boolean;
+  /** Whether the protocol's own bytes and those of TCP and IP count, not only payload. Default false. */
+  readonly limitOverhead?: boolean;
   /** Memory for blocks in flight and caches, in bytes. Default 32 MiB. */
   readonly memory?: number;
   /** Threads that hash. Default: one per core, at most 8. */
@@ -121,6 +125,8 @@ export interface AddOptions {
   readonly existing?: 'check' | 'trust';
   readonly downloadLimit?: number;
   readonly uploadLimit?: number;
+  /** A name; torrents of one group share the limits of `session.setGroupLimits`. */
+  readonly group?: string;
   readonly paused?: boolean;
   readonly signal?: AbortSignal;
 }

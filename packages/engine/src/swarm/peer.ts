@@ -29,6 +29,8 @@ export interface PeerLink {
   /** It runs over uTP. */
   readonly utp?: boolean;
   readonly encryption?: Encryption;
+  /** Rate limits do not concern it. */
+  readonly unlimited?: boolean;
   /** Something is to be sent: flush at the end of this turn. */
   touch(): void;
   /** Stops and resumes reading, for a peer that asks faster than it takes. */

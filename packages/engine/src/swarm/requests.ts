@@ -56,7 +56,7 @@ export class Requests {
         if (window.count === 0) asked = this.#endgame(peer, now) || asked;
         break;
       }
-      if (slots.freeCount <= this.#swarm.slotReserve || this.#swarm.backlogged || !this.#swarm.grantDown(now)) {
+      if (slots.freeCount <= this.#swarm.slotReserve || this.#swarm.backlogged || !this.#swarm.grantDown(peer, now)) {
         this.starved = true;
         break;
       }
@@ -275,7 +275,7 @@ export class Requests {
       }
       if (bestAskers === 1) break;
     }
-    if (best === null || !this.#swarm.grantDown(now)) return false;
+    if (best === null || !this.#swarm.grantDown(peer, now)) return false;
     best.onlyFrom = -1;
     this.#swarm.partials.ask(best, bestBlock, -1);
     this.#send(peer, best, bestBlock, now);

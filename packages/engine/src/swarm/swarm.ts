@@ -538,22 +538,24 @@ export class Swarm implements PieceStoreSink {
 
   // --------------------------------------------------------------------------------------------------------- limits
 
-  grantDown(now: number): boolean {
+  grantDown(peer: Peer, now: number): boolean {
+    if (peer.link.unlimited === true) return true;
     if (this.#downLimit.grant(now, BLOCK_BYTES) > 0) return true;
     this.#rateStarved = true;
     return false;
   }
 
   /** How many of `blocks` blocks may be sent now. */
-  grantUp(now: number, blocks: number): number {
+  grantUp(peer: Peer, now: number, blocks: number): number {
+    if (peer.link.unlimited === true) return blocks;
     const granted = Math.floor(this.#upLimit.grant(now, blocks * BLOCK_BYTES) / BLOCK_BYTES);
     if (granted === 0) this.uploads.starved = true;
     return granted;
   }
 
   /** Counts bytes that are sent beyond what was granted. */
-  spendUp(now: number, bytes: number): void {
-    if (bytes > 0) this.#upLimit.spend(now, bytes);
+  spendUp(peer: Peer, now: number, bytes: number): void {
+    if (bytes > 0 && peer.link.unlimited !== true) this.#upLimit.spend(now, bytes);
   }
 
   // -------------------------------------------------------------------------------------------------------- private

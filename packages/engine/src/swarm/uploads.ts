@@ -128,10 +128,10 @@ export class Uploads {
       const room = this.#room(peer);
       if (room <= 0) break;
       const run = Math.min(this.#run(uploads), Math.ceil(room / BLOCK_BYTES));
-      const granted = this.#swarm.grantUp(now, Math.max(run, 1));
+      const granted = this.#swarm.grantUp(peer, now, Math.max(run, 1));
       if (granted === 0) break;
       // a request of an odd shape can be eight times what was granted for it
-      if (run === 0) this.#swarm.spendUp(now, uploads.length(0) - BLOCK_BYTES);
+      if (run === 0) this.#swarm.spendUp(peer, now, uploads.length(0) - BLOCK_BYTES);
       this.#read(peer, Math.min(run, granted));
     }
     if (peer.uploadsPaused && uploads.count < UploadQueue.LIMIT / 2) this.#resume(peer);
