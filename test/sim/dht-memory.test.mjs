@@ -11,7 +11,7 @@ const gc = runInNewContext('gc');
 test('a million announces leave caps and memory as they were', { timeout: 300_000 }, () => {
   const flood = new DhtFlood(7);
   // the heap's nursery grows once to what such a flood needs, whatever the flood
-  flood.run(100_000, 2000);
+  flood.run(300_000, 6000);
   gc();
   const before = process.memoryUsage().rss;
   flood.run(1_000_000, 20_000);

@@ -7,12 +7,12 @@ import { hash } from 'node:crypto';
 
 /** 20 bytes. */
 export function sha1(bytes: Uint8Array): Uint8Array {
-  return plain(hash('sha1', bytes, 'buffer'));
+  return fromLatin1(hash('sha1', bytes, 'binary'), 20);
 }
 
 /** 32 bytes. */
 export function sha256(bytes: Uint8Array): Uint8Array {
-  return plain(hash('sha256', bytes, 'buffer'));
+  return fromLatin1(hash('sha256', bytes, 'binary'), 32);
 }
 
 /** Castagnoli's polynomial, as BEP 40 and BEP 42 ask; not the one of zlib. Unsigned. */
@@ -28,7 +28,9 @@ const table: Uint32Array = new Uint32Array(256).map((_, n) => {
   return c;
 });
 
-/** A bare Uint8Array that owns its memory, so that no Buffer travels through the engine. */
-function plain(digest: Uint8Array): Uint8Array {
-  return new Uint8Array(digest);
+/** As text the digest comes without a Buffer and its memory outside the heap: quicker, and nothing to clean up. */
+function fromLatin1(text: string, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
 }

@@ -18,7 +18,7 @@ export class HashTable {
   /** Slot -> next slot of its bucket, or -1. */
   #next: Int32Array = new Int32Array(0);
 
-  constructor(rng: Rng, max: number) {
+  constructor(rng: Pick<Rng, 'u32'>, max: number) {
     this.#max = max;
     this.#salt = Uint32Array.from({ length: HASH_BYTES / 4 }, () => rng.u32());
   }

@@ -10,10 +10,12 @@
  */
 
 import { assert } from '../base/assert.ts';
-import { concat, copyOf, equal, latin1, utf8Encode } from '../base/bytes.ts';
+import { concat, equal, utf8Encode } from '../base/bytes.ts';
 import { sha1 } from '../base/hash.ts';
 import type { Crypto } from '../base/ports.ts';
+import type { Rng } from '../base/random.ts';
 import { BencodeError, scan } from '../codec/bencode.ts';
+import { HashTable } from './dht-hash-table.ts';
 import { SAMPLE } from './dht-peers.ts';
 import { networkOf } from './node-id.ts';
 
@@ -24,6 +26,12 @@ const SIGNATURE_BYTES = 64;
 const EXPIRE_MS = 2 * 3600_000;
 const SWEEP_MS = 60_000;
 const NO_BYTES = new Uint8Array(0);
+const KEY_AT = 20;
+const SIGNATURE_AT = KEY_AT + KEY_BYTES;
+const SALT_AT = SIGNATURE_AT + SIGNATURE_BYTES;
+const VALUE_AT = SALT_AT + MAX_SALT_BYTES;
+/** A few hundred targets are soon looked through, even if somebody chose all of them to fall in one bucket. */
+const NO_SALT: Pick<Rng, 'u32'> = { u32: () => 0x9e3779b1 };
 
 export interface DhtItem {
   /** v, bencoded. */
@@ -52,34 +60,26 @@ export type PutError = (typeof PutError)[keyof typeof PutError];
 
 export class DhtItems {
   readonly #crypto: Crypto;
-  readonly #maxItems: number;
-  readonly #places = new Map<string, number>();
-  readonly #keys: string[] = [];
-  readonly #items: DhtItem[] = [];
-  readonly #putAt: number[] = [];
-  readonly #networks: (number | string | null)[] = [];
+  readonly #targets: HashTable;
+  /** Per slot, used again by those that come later: a flood of puts leaves no garbage. */
+  readonly #boxes: Box[] = [];
   #sweepAt = Number.NEGATIVE_INFINITY;
   /** Where the next search for the least worth begins. */
   #cursor = 0;
 
   constructor(crypto: Crypto, maxItems: number) {
     this.#crypto = crypto;
-    this.#maxItems = maxItems;
+    this.#targets = new HashTable(NO_SALT, maxItems);
   }
 
   get count(): number {
-    return this.#items.length;
+    return this.#targets.count;
   }
 
-  /** `target`: 20 bytes. */
+  /** `target`: 20 bytes. What is returned is borrowed until the next input. */
   get(now: number, target: Uint8Array): DhtItem | null {
-    const place = this.#places.get(latin1(target));
-    if (place === undefined) return null;
-    if (now - this.#putAt[place]! >= EXPIRE_MS) {
-      this.#drop(place);
-      return null;
-    }
-    return this.#items[place]!;
+    const slot = this.#find(now, target);
+    return slot < 0 ? null : this.#boxes[slot]!.item();
   }
 
   /** `cas`: the `seq` the item here must have, or -1. `from`: the address it came from, or null. Keeps copies. */
@@ -87,7 +87,6 @@ export class DhtItems {
     const shape = checkShape(item);
     if (shape !== PutError.None) return shape;
     const held = this.get(now, item.target);
-    const key = latin1(item.target);
     const same = held !== null && held.seq === item.seq && equal(held.value, item.value);
     if (!(same && equal(held.signature ?? NO_BYTES, item.signature ?? NO_BYTES)) && !verifyItem(this.#crypto, item)) {
       return PutError.Signature;
@@ -96,52 +95,85 @@ export class DhtItems {
       if (cas >= 0 && cas !== held.seq) return PutError.Cas;
       if (item.seq < held.seq || (item.seq === held.seq && !same)) return PutError.Seq;
     }
-    if (held === null) {
-      if (this.#items.length >= this.#maxItems) this.#drop(this.#leastWorth(from));
-      this.#places.set(key, this.#items.length);
-      this.#keys.push(key);
-      this.#items.push(copyItem(item));
-      this.#putAt.push(now);
-      this.#networks.push(from === null ? null : networkOf(from));
-      return PutError.None;
-    }
-    const place = this.#places.get(key)!;
-    this.#putAt[place] = now;
-    if (!same) this.#items[place] = copyItem(item);
+    const network = from === null ? null : networkOf(from);
+    if (held === null && this.#targets.isFull) this.#drop(this.#leastWorth(network));
+    const slot = held === null ? this.#targets.add(item.target) : this.#targets.find(item.target);
+    if (slot === this.#boxes.length) this.#boxes.push(new Box());
+    const box = this.#boxes[slot]!;
+    box.putAt = now;
+    if (held === null) box.network = network;
+    if (!same) box.fill(item);
     return PutError.None;
   }
 
   tick(now: number): void {
     if (now < this.#sweepAt) return;
     this.#sweepAt = now + SWEEP_MS;
-    for (let i = this.#items.length - 1; i >= 0; i--) if (now - this.#putAt[i]! >= EXPIRE_MS) this.#drop(i);
+    for (let i = this.count - 1; i >= 0; i--) if (now - this.#boxes[i]!.putAt >= EXPIRE_MS) this.#drop(i);
   }
 
-  #leastWorth(from: Uint8Array | null): number {
-    const network = from === null ? null : networkOf(from);
+  #find(now: number, target: Uint8Array): number {
+    const slot = this.#targets.find(target);
+    if (slot < 0 || now - this.#boxes[slot]!.putAt < EXPIRE_MS) return slot;
+    this.#drop(slot);
+    return -1;
+  }
+
+  #leastWorth(network: number | string | null): number {
     let worst = -1;
     for (let i = 0; i < SAMPLE; i++) {
-      const place = this.#cursor++ % this.#items.length;
-      if (network !== null && this.#networks[place] === network) return place;
-      if (worst < 0 || this.#putAt[place]! < this.#putAt[worst]!) worst = place;
+      const slot = this.#cursor++ % this.count;
+      const box = this.#boxes[slot]!;
+      if (network !== null && box.network === network) return slot;
+      if (worst < 0 || box.putAt < this.#boxes[worst]!.putAt) worst = slot;
     }
     return worst;
   }
 
-  #drop(place: number): void {
-    this.#places.delete(this.#keys[place]!);
-    const last = this.#items.length - 1;
-    if (place < last) {
-      this.#keys[place] = this.#keys[last]!;
-      this.#items[place] = this.#items[last]!;
-      this.#putAt[place] = this.#putAt[last]!;
-      this.#networks[place] = this.#networks[last]!;
-      this.#places.set(this.#keys[place]!, place);
-    }
-    this.#keys.pop();
-    this.#items.pop();
-    this.#putAt.pop();
-    this.#networks.pop();
+  #drop(slot: number): void {
+    const last = this.count - 1;
+    const box = this.#boxes[slot]!;
+    this.#boxes[slot] = this.#boxes[last]!;
+    this.#boxes[last] = box;
+    this.#targets.remove(slot);
+  }
+}
+
+/** Room for one item of any size. */
+class Box {
+  putAt = 0;
+  /** Who brought it. */
+  network: number | string | null = null;
+  #seq = 0;
+  #mutable = false;
+  #valueLength = 0;
+  #saltLength = 0;
+  /** target | key | signature | salt | value */
+  readonly #bytes: Uint8Array = new Uint8Array(VALUE_AT + MAX_VALUE_BYTES);
+
+  fill(item: DhtItem): void {
+    this.#seq = item.seq;
+    this.#mutable = item.publicKey !== null;
+    this.#valueLength = item.value.length;
+    this.#saltLength = item.salt.length;
+    this.#bytes.set(item.target, 0);
+    if (item.publicKey !== null) this.#bytes.set(item.publicKey, KEY_AT);
+    if (item.signature !== null) this.#bytes.set(item.signature, SIGNATURE_AT);
+    this.#bytes.set(item.salt, SALT_AT);
+    this.#bytes.set(item.value, VALUE_AT);
+  }
+
+  /** Views. */
+  item(): DhtItem {
+    const bytes = this.#bytes;
+    return {
+      value: bytes.subarray(VALUE_AT, VALUE_AT + this.#valueLength),
+      publicKey: this.#mutable ? bytes.subarray(KEY_AT, SIGNATURE_AT) : null,
+      salt: bytes.subarray(SALT_AT, SALT_AT + this.#saltLength),
+      seq: this.#seq,
+      signature: this.#mutable ? bytes.subarray(SIGNATURE_AT, SALT_AT) : null,
+      target: bytes.subarray(0, KEY_AT),
+    };
   }
 }
 
@@ -210,15 +242,4 @@ function isCanonical(value: Uint8Array): boolean {
     if (error instanceof BencodeError) return false;
     throw error;
   }
-}
-
-function copyItem(item: DhtItem): DhtItem {
-  return {
-    value: copyOf(item.value),
-    publicKey: item.publicKey === null ? null : copyOf(item.publicKey),
-    salt: copyOf(item.salt),
-    seq: item.seq,
-    signature: item.signature === null ? null : copyOf(item.signature),
-    target: copyOf(item.target),
-  };
 }
