@@ -255,7 +255,46 @@ describe('a torrent without any tracker', () => {
     const item = await shared.run('dht', 'get', String(link), ...ask('--json'));
     expect(only(item.lines, 'item')).toMatchObject({ seq: 2, value: { ih: { hex: 'cd'.repeat(20) } } });
     const back = await shared.run('publish', infoHash, '--key', 'pay.key', '--salt', 'n', ...ask());
-    expect(back.stdout).toBe(`${link}\n  stands for ${infoHash}\n  seq 3, stored by ${NODES} nodes\n`);
+    expect(back.stdout).toMatch(
+      new RegExp(`^magnet:[^\n]+\n  stands for ${infoHash}\n  seq 3, stored by \\d+ nodes\n$`),
+    );
+    const got = await shared.run(
+      'get',
+      String(link),
+      '-o',
+      'followed',
+      ...at('127.0.53.6'),
+      '--json',
+      '--timeout',
+      '60',
+    );
+    expect(got).toMatchObject({ code: 0, stderr: '' });
+    expect(got.lines.find(({ type }) => type === 'done')).toMatchObject({ infoHash, name: 'pay' });
+    const info = await shared.run('info', String(link), ...at('127.0.53.7'), '--json', '--timeout', '60');
+    expect(only(info.lines, 'torrent')).toMatchObject({ infoHash, name: 'pay' });
+  });
+});
+
+describe('a publisher that is followed', () => {
+  it('brings each newer version, for as long as it is seeded', async () => {
+    const seeds = box.path('seeds');
+    const publish = (name: string, ...more: string[]) =>
+      box.run('publish', `${name}.torrent`, '--key', 'tide.key', ...more, ...ask('--json'));
+    for (const [i, name] of ['one', 'two'].entries()) {
+      mkdirSync(`${seeds}/${name}`, { recursive: true });
+      writeFileSync(`${seeds}/${name}/tides`, randomBytes(300_000));
+      await box.run('create', `seeds/${name}`, '-o', `${name}.torrent`);
+      await box.start('seed', `${name}.torrent`, 'seeds', ...at(`127.0.54.${i + 1}`), '--json').line('progress');
+    }
+    const first = await publish('one', '--new-key');
+    const link = String(only(first.lines, 'published')['link']);
+    const get = box.start('get', link, '-o', 'out', ...at('127.0.54.9'), '--seed', '--follow-every', '1', '--json');
+    await get.line('done', ({ name }) => name === 'one');
+    expect((await publish('two')).code).toBe(0);
+    await get.line('done', ({ name }) => name === 'two');
+    expect(readFileSync(box.path('out/two/tides')).equals(readFileSync(`${seeds}/two/tides`))).toBe(true);
+    get.kill('SIGINT');
+    expect((await get.ended).code).toBe(0);
   });
 });
 

@@ -80,7 +80,7 @@ async function run(
   await mkdir(target);
   const startedMs = nowMs();
   const exitCode = await transfer({
-    items: [{ label: NAME, source: bytes, options: { folder: target }, saveTo: null }],
+    items: [{ label: NAME, source: bytes, options: { folder: target }, saveTo: null, publisher: null }],
     session: {
       port: 0,
       bind: [HOST],

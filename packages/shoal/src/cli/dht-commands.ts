@@ -60,7 +60,7 @@ export function addPublish(program: Command, done: Done): void {
     .option(
       '--every [seconds]',
       'stay, and put it again so often (default: 3600), until Ctrl-C',
-      checked('--every', parse.parseTimeout),
+      checked('--every', parse.parseInterval),
     )
     .addHelpText('after', PUBLISH_HELP)
     .action(async (torrent: string, options) =>

@@ -24,6 +24,7 @@ export interface GetOptions extends DiscoveryOptions {
   readonly bind?: string;
   readonly state?: string;
   readonly timeout?: number;
+  readonly followEvery?: number;
   readonly saveTorrent?: string;
   readonly json: boolean;
 }
@@ -45,7 +46,11 @@ export async function get(sources: readonly string[], options: GetOptions): Prom
     ...(options.select === undefined ? {} : { select: options.select }),
   };
   return await transfer({
-    items: loaded.map(({ label, source }) => ({ label, source, options: add, saveTo })),
+    items: loaded.map(({ label, source, publisher }) => {
+      const link = publisher === null ? null : String(source);
+      const every = options.followEvery === undefined ? {} : { followEveryMs: options.followEvery };
+      return { label, source, options: add, saveTo, publisher: link, ...every };
+    }),
     session,
     view: chooseView(options.json),
     interrupt,

@@ -62,6 +62,8 @@ describe('wrong use', () => {
     [['dht', 'nodes', 'more']],
     [['dht', '--bootstrap', '127.0.0.1:5', 'peers', 'a'.repeat(39)]],
     [['publish', 'a'.repeat(40)]],
+    [['publish', 'a'.repeat(40), '--key', 'missing.key', '--every', '0.5']],
+    [['get', 'x.torrent', '--follow-every', 'daily']],
     [['publish', 'a'.repeat(64), '--key', 'k']],
     [['publish', 'a'.repeat(40), '--key', 'missing.key']],
   ])('%j ends with 2 and one clear line', async (argv) => {

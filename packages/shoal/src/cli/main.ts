@@ -109,6 +109,11 @@ function addGet(program: Command, done: Done): void {
     .option('--down <rate>', 'download limit per second: 512K, 20M, 1.5MiB', checked('--down', parse.parseRate), 0)
     .option('--state <dir>', 'folder to remember progress in (default: $XDG_STATE_HOME/shoal)')
     .option('--timeout <seconds>', 'give up when no peer is found in time', checked('--timeout', parse.parseTimeout))
+    .option(
+      '--follow-every <seconds>',
+      "how often to look for a newer version of a publisher's torrent, with --seed (default: 1800)",
+      checked('--follow-every', parse.parseInterval),
+    )
     .addHelpText('after', GET_HELP)
     .action(async (sources: string[], options) => done(await (await import('./get.ts')).get(sources, options)));
   addTransferOptions(command);
@@ -240,7 +245,8 @@ Examples:
   shoal get album.torrent --select 0,2-4      some of its files
   shoal get 'magnet:?xt=...' --peer 10.0.0.7:6881 --timeout 60
   shoal get film.torrent --sequential --down 5M
-  shoal get 'magnet:?xs=urn:btpk:...'         what a publisher's key stands for now (see \`shoal publish\`)
+  shoal get 'magnet:?xs=urn:btpk:...'         what a publisher's key stands for now (see \`shoal publish\`);
+                                              with --seed also each newer version, which re-uses what is alike
   shoal get 'magnet:?xt=...' --save-torrent film.torrent
 
 Peers come from trackers, the DHT, other peers, the local network, the magnet link and --peer. A private torrent asks

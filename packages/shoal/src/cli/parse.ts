@@ -103,6 +103,13 @@ export function parseTimeout(text: string): number {
   return seconds * 1000;
 }
 
+/** What is done again and again is not done more than once a second. */
+export function parseInterval(text: string): number {
+  const ms = parseTimeout(text);
+  if (ms < 1000) throw new UsageError(`'${text}' is too often; once a second is the most`);
+  return ms;
+}
+
 /** Of a DHT item: the number that grows with each version. */
 export function parseSeq(text: string): number {
   const seq = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;

@@ -35,7 +35,7 @@ export async function seed(torrent: string, path: string, options: SeedOptions):
   const saveTo = await torrentTarget(options.saveTorrent, 1);
   const add: AddOptions = { folder: place.folder, peers: options.peer, existing: 'check' };
   return await transfer({
-    items: [{ label: loaded.label, source: loaded.source, options: add, saveTo }],
+    items: [{ label: loaded.label, source: loaded.source, options: add, saveTo, publisher: null }],
     session: { ...session, listen: 'when-checked' },
     view: chooseView(options.json),
     interrupt,

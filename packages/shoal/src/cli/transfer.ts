@@ -16,6 +16,10 @@ export interface TransferItem {
   readonly options: AddOptions;
   /** Where the .torrent is written once it is known; null: nowhere. */
   readonly saveTo: string | null;
+  /** The link of a publisher, whose newer versions are taken too for as long as the run goes on; else null. */
+  readonly publisher: string | null;
+  /** Milliseconds between looks for a newer version; absent: the engine's choice. */
+  readonly followEveryMs?: number;
 }
 
 export interface TransferRequest {
@@ -79,35 +83,74 @@ class Transfer {
   }
 
   async #runJob(session: Session, job: Job, item: TransferItem): Promise<void> {
-    const { view, interrupt, mode } = this.#request;
+    const { interrupt, mode } = this.#request;
     const patience = new AbortController();
     const signal = AbortSignal.any([interrupt.signal, patience.signal]);
     const watch = this.#watchForPeers(job, patience);
     try {
       job.state = 'running';
-      const torrent = await session.add(item.source, { ...item.options, signal });
-      job.torrent = torrent;
-      const meta = await torrent.metadata(signal);
-      if (item.saveTo !== null) await saveTorrent(meta, item.saveTo);
-      await torrent.checked(signal);
-      view.claimed(job);
-      if (mode === 'seed') await this.#seedUntilInterrupted(job);
-      else await torrent.done(signal);
-      job.endedMs = nowMs();
-      job.state = 'done';
-      view.done(job);
-    } catch (error) {
-      job.endedMs = nowMs();
-      if (interrupt.interrupted) {
-        // A seed that is stopped while it still looks at its files was not asked for anything it did not do.
-        job.state = mode === 'seed' ? 'done' : 'interrupted';
+      if (item.publisher !== null && mode === 'get-and-seed') {
+        await this.#follow(session, job, item, patience.signal);
       } else {
-        const reason = patience.signal.aborted ? patience.signal.reason : error;
-        job.state = 'failed';
-        this.#fail(job, failureOf(reason));
+        job.torrent = await session.add(item.source, { ...item.options, signal });
+        await this.#carry(job, item, signal);
       }
+    } catch (error) {
+      this.#ended(job, patience.signal.aborted ? patience.signal.reason : error);
     } finally {
       clearInterval(watch);
+    }
+  }
+
+  /** One torrent, once the session has it. */
+  async #carry(job: Job, item: TransferItem, signal: AbortSignal): Promise<void> {
+    const { view, mode } = this.#request;
+    const torrent = job.torrent!;
+    const meta = await torrent.metadata(signal);
+    if (item.saveTo !== null) await saveTorrent(meta, item.saveTo);
+    await torrent.checked(signal);
+    view.claimed(job);
+    if (mode === 'seed') await this.#seedUntilInterrupted(job);
+    else await torrent.done(signal);
+    job.endedMs = nowMs();
+    job.state = 'done';
+    view.done(job);
+  }
+
+  /** What a publisher's key stands for, version after version, each a job in the place of the one before. */
+  async #follow(session: Session, first: Job, item: TransferItem, impatient: AbortSignal): Promise<void> {
+    const { interrupt } = this.#request;
+    const signal = AbortSignal.any([interrupt.signal, impatient]);
+    const every = item.followEveryMs === undefined ? {} : { everyMs: item.followEveryMs };
+    const follower = session.follow(item.publisher!, { ...item.options, ...every, signal });
+    let job = first;
+    for await (const torrent of follower) {
+      if (job.torrent !== null) {
+        const next: Job = { label: job.label, torrent: null, state: 'running', startedMs: nowMs(), endedMs: null };
+        this.#jobs[this.#jobs.indexOf(job)] = next;
+        if (job.state === 'running') job.state = 'interrupted';
+        job = next;
+      }
+      const taken = job;
+      taken.torrent = torrent;
+      this.#carry(taken, item, signal).catch((error: unknown) => {
+        // a version that was overtaken is nobody's business any more
+        if (this.#jobs.includes(taken)) this.#ended(taken, impatient.aborted ? impatient.reason : error);
+      });
+    }
+    if (impatient.aborted && job.torrent === null) throw impatient.reason;
+    if (job.state === 'running' && job.torrent === null) this.#ended(job, new ShoalError('aborted', 'aborted'));
+  }
+
+  /** A job ends before it is done. */
+  #ended(job: Job, error: unknown): void {
+    job.endedMs = nowMs();
+    if (this.#request.interrupt.interrupted) {
+      // A seed that is stopped while it still looks at its files was not asked for anything it did not do.
+      job.state = this.#request.mode === 'seed' ? 'done' : 'interrupted';
+    } else {
+      job.state = 'failed';
+      this.#fail(job, failureOf(error));
     }
   }
 
@@ -141,7 +184,8 @@ class Transfer {
     let sinceMs = nowMs();
     const watch = setInterval(() => {
       const stats = job.torrent?.stats();
-      if (stats?.state === 'checking') sinceMs = nowMs();
+      if (job.state !== 'running') clearInterval(watch);
+      else if (stats?.state === 'checking') sinceMs = nowMs();
       else if (stats !== undefined && (stats.peers > 0 || stats.downloaded > 0)) clearInterval(watch);
       else if (nowMs() - sinceMs >= limitMs) {
         clearInterval(watch);
