@@ -1,9 +1,11 @@
 /** Following a publisher (BEP 46) on the real machine: a small DHT, a seed of each version, and a follower. */
 
 import { randomBytes } from 'node:crypto';
+import { createSocket } from 'node:dgram';
 import fs from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { type BDict, decode, encode, RawBencode } from '../../packages/engine/dist/src/codec/index.js';
 import {
   createTorrent,
   type Follower,
@@ -33,9 +35,10 @@ beforeAll(async () => {
 });
 afterAll(() => Promise.all(nodes.map((node) => node.close())));
 
-/** Another session in the DHT, at an address of its own. */
+/** Another session at an address of its own; it only asks the DHT, so that nobody misses it when it is gone. */
 async function session(more: SessionOptions = {}): Promise<Session> {
-  const made = new Session({ ...options, bind: [`127.0.61.${++nextIp}`], dht: { bootstrap: [router] }, ...more });
+  const dht = { bootstrap: [router], readOnly: true };
+  const made = new Session({ ...options, bind: [`127.0.61.${++nextIp}`], dht, ...more });
   onTestFinished(() => made.close());
   await made.ready();
   return made;
@@ -55,16 +58,18 @@ class Press {
   }
 
   /** Makes a torrent of the files as they are, seeds it and puts it. Gives its info-hash. */
-  async publish(name: string, format: 'v1' | 'v2' | 'hybrid' = 'v1', seq?: number): Promise<string> {
-    const version = join(this.folder, randomBytes(4).toString('hex'));
+  async publish(name: string, version: 'v1' | 'v2' | 'hybrid' = 'v1', seq?: number): Promise<string> {
+    const folder = join(this.folder, randomBytes(4).toString('hex'));
     for (const [path, bytes] of this.files) {
-      fs.mkdirSync(join(version, name, path, '..'), { recursive: true });
-      fs.writeFileSync(join(version, name, path), bytes);
+      fs.mkdirSync(join(folder, name, path, '..'), { recursive: true });
+      fs.writeFileSync(join(folder, name, path), bytes);
     }
-    const made = await createTorrent(join(version, name), { format, pieceLength: 16384 });
-    const torrent = await this.session.add(made.bytes, { folder: version });
+    // of version 2 alone a piece a file, whose digests stand in the metadata
+    const pieceLength = version === 'v2' ? 1 << 20 : 16384;
+    const made = await createTorrent(join(folder, name), { version, pieceLength });
+    const torrent = await this.session.add(made.bytes, { folder });
     await torrent.done();
-    const ih = format === 'v2' ? made.meta.infoHashV2! : made.meta.infoHash!;
+    const ih = version !== 'v1' ? made.meta.infoHashV2! : made.meta.infoHash!;
     await this.put(ih, seq);
     return Buffer.from(ih).toString('hex');
   }
@@ -131,13 +136,13 @@ test('a link is what its publisher put last; nothing there, and what is no torre
 }, 60_000);
 
 test.each([
-  ['v1', 'the same name', 'v1', 'site'],
-  ['v1', 'another name', 'v1', 'site 2'],
-  ['v2', 'another name, and files that moved', 'v2', 'site 2'],
-  ['hybrid', 'the same name', 'hybrid', 'site'],
+  ['v1', 'the same name', 'site'],
+  ['v1', 'another name', 'site 2'],
+  ['v2', 'another name, with files that moved', 'site 2'],
+  ['hybrid', 'the same name', 'site'],
 ] as const)(
   'a follower fetches of a new version what is new: %s, under %s',
-  async (format, _what, nextFormat, name) => {
+  async (format, _what, name) => {
     const press = new Press(await session());
     await press.publish('site', format);
     const reader = await session();
@@ -150,13 +155,12 @@ test.each([
     expect(follower.seq).toBe(1);
 
     press.files.set('f4', randomBytes(FILE + 5000));
-    press.files.delete('deep/f7');
     press.files.set('deep/f7', randomBytes(FILE / 2));
     if (format === 'v2') {
       press.files.set('moved/there', press.files.get('f2')!);
       press.files.delete('f2');
     }
-    await press.publish(name, nextFormat);
+    await press.publish(name, format);
     const second = await next(versions);
     expect(follower.seq).toBe(2);
     await second.done();
@@ -197,6 +201,61 @@ test('an older number, one that stands for nothing and a torrent put anew change
   expect([follower.seq, second.infoHash]).toEqual([11, later]);
 }, 60_000);
 
+test('forged items, and genuine ones of another key, count for nothing', async () => {
+  const press = new Press(await session(), 1);
+  const hash = await press.publish('site');
+  const { bytes, target } = (await press.session.dht.getMutable(press.publicKey))!;
+  const k = Buffer.from(press.publicKey, 'hex');
+  const other = randomBytes(32);
+  const foreign = await press.session.dht.putMutable({ ih: randomBytes(20) }, { seed: other, seq: 50 });
+  const genuine = (await press.session.dht.getMutable(foreign.publicKey))!;
+  const real = (await press.session.dht.getMutable(press.publicKey))!;
+  const lies = [
+    { k, seq: 99, sig: randomBytes(64), v: new RawBencode(encode({ ih: randomBytes(20) })) },
+    { k, seq: 99, sig: Buffer.from(real.signature!, 'hex'), v: new RawBencode(bytes) },
+    {
+      k: Buffer.from(foreign.publicKey, 'hex'),
+      seq: 50,
+      sig: Buffer.from(genuine.signature!, 'hex'),
+      v: new RawBencode(genuine.bytes),
+    },
+  ];
+  // nearer to the target than any honest node, so that it is always asked
+  const id = Buffer.from(target, 'hex');
+  let told = 0;
+  const liars = lies.map((lie, i) => {
+    const socket = createSocket('udp4');
+    id[19]! ^= i + 1;
+    const own = Buffer.from(id);
+    socket.on('message', (message, from) => {
+      const query = decode(message) as BDict;
+      const method = query.text('q');
+      if (method === null) return;
+      const item = method === 'get' ? lie : {};
+      if (method === 'get') told++;
+      const r = { id: own, nodes: new Uint8Array(0), token: 'tokn', ...item };
+      socket.send(encode({ t: query.bytes('t')!, y: 'r', r }), from.port, from.address);
+    });
+    onTestFinished(() => void socket.close());
+    return socket;
+  });
+  const bootstrap = [router];
+  for (const [i, socket] of liars.entries()) {
+    await new Promise<void>((resolve) => socket.bind(0, `127.0.65.${i + 1}`, resolve));
+    bootstrap.push(`127.0.65.${i + 1}:${socket.address().port}`);
+  }
+  const reader = await session({ dht: { bootstrap, readOnly: true } });
+  for (const address of bootstrap.slice(1)) reader.dht.addNode(address);
+  await until(() => reader.dht.nodes().filter(({ address }) => address.ip.startsWith('127.0.65.')).length === 3);
+  const follower = reader.follow(press.link, { folder: tempFolder(), peers: press.peers, everyMs: 1000 });
+  const torrent = await next(follower[Symbol.asyncIterator]());
+  expect([torrent.infoHash, follower.seq]).toEqual([hash, 1]);
+  const before = told;
+  expect(before).toBeGreaterThanOrEqual(3);
+  await until(() => told > before + 5);
+  expect([follower.torrent, follower.seq]).toEqual([torrent, 1]);
+}, 60_000);
+
 test('a rollback across a restart is ignored, what was there is not fetched again, and an old version is what a new one builds on', async () => {
   const press = new Press(await session());
   await press.publish('site', 'v1', 5);
@@ -208,7 +267,7 @@ test('a rollback across a restart is ignored, what was there is not fetched agai
   await before.close();
 
   // a network that never heard of it, or was made to forget
-  const lonely = await session({ state, dht: { bootstrap: [] } });
+  const lonely = await session({ state, dht: { bootstrap: ['127.0.62.9:9'] } });
   const offline = await lonely.add(press.link, { folder, signal: AbortSignal.timeout(25_000) });
   await offline.done();
   expect(offline.stats()).toMatchObject({ downloaded: 0, state: 'seeding' });
@@ -250,8 +309,9 @@ test('old versions can be kept: each has a folder of its own', async () => {
   await second.done();
   expect([first.state, second.state]).toEqual(['seeding', 'seeding']);
   expect(second.stats().downloaded).toBeLessThan(FILE + 2 * 16384);
-  press.expectIn(join(folder, second.infoHash!.slice(0, 8), 'site'));
+  const own = ({ infoHashV2 }: Torrent): string => join(folder, infoHashV2!.slice(0, 8), 'site');
+  press.expectIn(own(second));
   for (const [path, bytes] of old) {
-    expect(fs.readFileSync(join(folder, first.infoHash!.slice(0, 8), 'site', path)).equals(bytes)).toBe(true);
+    expect(fs.readFileSync(join(own(first), path)).equals(bytes)).toBe(true);
   }
 }, 60_000);

@@ -94,7 +94,8 @@ export class Torrent implements EntrySink {
 
   /** v1, hex, or null. */
   get infoHash(): string | null {
-    return this.entry.infoHash === null ? null : toHex(this.entry.infoHash);
+    const hash = this.entry.infoHash ?? this.entry.meta?.infoHash ?? null;
+    return hash === null ? null : toHex(hash);
   }
 
   /** v2, hex, or null. */
