@@ -390,7 +390,7 @@ export class SessionCore {
         `peer ${formatEndpoint(link.remote.ip, link.remote.port)} closed: ${why?.message ?? `fault ${fault}`}`,
       );
     }
-    link.entry?.linkClosed(link, fault);
+    link.entry?.connections.closed(link, fault);
     this.dialSoon();
   }
 

@@ -40,7 +40,7 @@ export class Dialer {
     while (dialed) {
       dialed = false;
       for (const entry of entries) {
-        if (!entry.wantsPeers()) continue;
+        if (!entry.connections.wanted) continue;
         if (this.halfOpen >= HALF_OPEN || this.#budget === 0 || this.#core.full) return now + 1000;
         const candidate = entry.finder.book.next(now);
         if (candidate < 0) {
@@ -65,9 +65,20 @@ export class Dialer {
     // one that came to us is not dialed back, only to be told that it is here twice
     if (isHere(entry, remote)) return entry.finder.book.failed(candidate, now);
     this.#budget--;
-    entry.dialing++;
+    entry.connections.dialing++;
     const { encryption } = this.#core.options;
     this.#connect(entry, candidate, remote, encryption === 'prefer' || encryption === 'require', false);
+  }
+
+  /** Dials by uTP alone, whatever the back-off: the other side does so too, at this moment. */
+  punch(entry: Entry, candidate: number): void {
+    const remote = entry.finder.book.endpoint(candidate);
+    entry.finder.book.dialed(candidate, this.#core.turn.now);
+    entry.connections.dialing++;
+    const hidden = this.#core.options.encryption === 'require';
+    const link = this.#open(new Link(this.#core, remote, false, entry, candidate, hidden, true));
+    link.punched = true;
+    this.#byUtp(link);
   }
 
   /**
@@ -77,7 +88,7 @@ export class Dialer {
   tryOtherWay(link: Link): boolean {
     const { encryption } = this.#core.options;
     const entry = link.entry;
-    if (link.again || link.heard || !link.connected || entry === null || !entry.wantsPeers() || this.#core.closed)
+    if (link.again || link.heard || !link.connected || entry === null || !entry.connections.wanted || this.#core.closed)
       return false;
     if (encryption === 'off' || encryption === 'require') return false;
     this.#connect(entry, link.candidate, link.remote, !link.hidden, true);
@@ -85,16 +96,22 @@ export class Dialer {
   }
 
   #connect(entry: Entry, candidate: number, remote: Endpoint, hidden: boolean, again: boolean): void {
+    const link = this.#open(new Link(this.#core, remote, false, entry, candidate, hidden, again));
+    const { transport } = this.#core.options;
+    if (transport === 'tcp') link.carry(this.#core.ports.net.connect(remote, link), false);
+    else if (transport === 'both') link.carryEither(new Race(this.#core, link, remote));
+    else this.#byUtp(link);
+  }
+
+  #open(link: Link): Link {
     this.halfOpen++;
-    const link = new Link(this.#core, remote, false, entry, candidate, hidden, again);
     this.#pending.add(link);
     this.#core.addLink(link);
-    const { transport } = this.#core.options;
-    if (transport === 'tcp') {
-      return link.carry(this.#core.ports.net.connect(remote, link), false);
-    }
-    if (transport === 'both') return link.carryEither(new Race(this.#core, link, remote));
-    const conn = this.#core.udp.connectUtp(remote, link);
+    return link;
+  }
+
+  #byUtp(link: Link): void {
+    const conn = this.#core.udp.connectUtp(link.remote, link);
     if (conn === null) link.onClosed(NO_ROUTE);
     else link.carry(conn, true);
   }

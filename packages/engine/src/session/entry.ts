@@ -10,21 +10,21 @@
  */
 
 import type { Bitfield } from '../base/bitfield.ts';
-import { equal, toHex } from '../base/bytes.ts';
+import { toHex } from '../base/bytes.ts';
 import { type IoFault, PeerFault } from '../base/errors.ts';
 import { parseIp } from '../base/ip.ts';
 import { Layout } from '../codec/layout.ts';
 import { type Metainfo, parseInfo } from '../codec/metainfo.ts';
-import { clientName, makePeerId } from '../codec/peer-id.ts';
+import { makePeerId } from '../codec/peer-id.ts';
 import { Disk, type DiskSink } from '../disk/disk.ts';
 import type { OldFiles } from '../disk/reuse.ts';
 import type { Peer } from '../swarm/peer.ts';
 import { CandidateSource } from '../swarm/peer-book.ts';
 import { Swarm } from '../swarm/swarm.ts';
 import type { SwarmSink } from '../swarm/swarm-options.ts';
-import { UploadQueue } from '../swarm/upload-queue.ts';
 import { Limiter } from '../transport/limiter.ts';
 import type { ExtendedHandshake } from '../wire/conversation-sink.ts';
+import { Connections } from './connections.ts';
 import type { SessionCore } from './core.ts';
 import type { EntryOptions } from './entry-options.ts';
 import type { Link } from './link.ts';
@@ -33,17 +33,12 @@ import { RecordKeeper } from './record-keeper.ts';
 import { bytesIn, chosenFiles, piecePriorities, wantedBytes } from './selection.ts';
 import type { TorrentState } from './types.ts';
 
-/** Connections of one torrent (libtorrent's default for a session is 200; one swarm rarely gains by more than 80). */
-const MAX_PEERS = 100;
 /** How often data is synced to the medium while it flows in. */
 const SYNC_MS = 15_000;
 /** How often a failed disk is tried again by itself. */
 const RETRY_MS = 5000;
 /** Faults that say nothing of the file. */
 const SHORTAGES: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN']);
-/** A connection that was silent for so long makes way for another of the same peer. */
-const REPLACED_MS = 10_000;
-const CLIENT = 'Shoal 0.1';
 
 export class Entry implements SwarmSink, DiskSink {
   readonly core: SessionCore;
@@ -56,6 +51,7 @@ export class Entry implements SwarmSink, DiskSink {
   wireHashes: readonly Uint8Array[];
   readonly peerId: Uint8Array;
   readonly finder: PeerFinder;
+  readonly connections: Connections;
   readonly swarm: Swarm;
   /** Whose limits it shares, or null. */
   group: string | null;
@@ -70,8 +66,6 @@ export class Entry implements SwarmSink, DiskSink {
   disk: Disk | null = null;
   state: TorrentState = 'stopped';
   error: IoFault | null = null;
-  /** Connects under way. */
-  dialing = 0;
   /** Priority 0..7 per file; null: all alike. */
   priorities: Uint8Array | null;
   sequential: boolean;
@@ -111,6 +105,7 @@ export class Entry implements SwarmSink, DiskSink {
     this.downLimit = new Limiter(options.downloadLimit, above.down);
     this.upLimit = new Limiter(options.uploadLimit, above.up);
     this.finder = new PeerFinder(this);
+    this.connections = new Connections(this);
     this.swarm = new Swarm({
       infoHash: options.infoHash,
       infoHashV2: options.infoHashV2,
@@ -276,75 +271,7 @@ export class Entry implements SwarmSink, DiskSink {
     return Math.min(this.swarm.nextAt(now), this.disk?.nextAt() ?? Infinity);
   }
 
-  // ----------------------------------------------------------------------------------------------------- connections
-
-  /** Whether it takes another connection that came in. */
-  admits(_link: Link): boolean {
-    const takes = this.state === 'metadata' || this.state === 'downloading' || this.state === 'seeding';
-    return takes && !this.#paused && this.swarm.peers.length < MAX_PEERS;
-  }
-
-  wantsPeers(): boolean {
-    if (this.#paused || this.swarm.peers.length + this.dialing >= MAX_PEERS) return false;
-    return this.state === 'metadata' || this.state === 'downloading' || this.state === 'seeding';
-  }
-
-  /** A peer that is here already under the same id, or is banned, is not taken; nor is any by a torrent paused meanwhile. */
-  acceptsPeer(link: Link, peerId: Uint8Array): boolean {
-    if (!this.admits(link)) return false;
-    if (this.core.rules.blocks(link.remote.ip)) return false;
-    if (!this.core.clients.allows(clientName(peerId))) return false;
-    const known = this.swarm.peers.find((peer) => equal(peer.peerId, peerId));
-    if (known === undefined) return true;
-    // the same machine again, and its old connection says nothing: that one is dead without knowing it
-    const silentMs = this.core.turn.now - known.conversation.lastReceivedMs;
-    if (known.link.remote.ip !== link.remote.ip || silentMs < REPLACED_MS) return false;
-    known.link.close(PeerFault.Duplicate, null);
-    return true;
-  }
-
-  /** The first thing said on a connection, under this one of our hashes. */
-  greet(link: Link, hash: Uint8Array): void {
-    const dht = this.core.discovery.dht !== null && this.core.discovery.allows(this);
-    link.conversation.handshake(hash, this.peerId, { dht });
-    link.touch();
-  }
-
-  attach(link: Link, peerId: Uint8Array): void {
-    const { conversation } = link;
-    if (link.candidate >= 0) {
-      this.dialing--;
-      this.finder.book.connected(link.candidate, this.core.turn.now);
-    }
-    const peer = this.swarm.prepare(link, this.core.turn.now);
-    peer.peerId.set(peerId);
-    link.peer = peer;
-    conversation.extendedHandshake({
-      client: CLIENT,
-      listenPort: this.core.port,
-      reqq: UploadQueue.LIMIT,
-      metadataSize: this.meta?.infoBytes.length ?? 0,
-      uploadOnly: this.swarm.layout !== null && this.swarm.picker === null,
-      yourIp: link.remote.ip,
-      privateTorrent: this.meta?.private ?? false,
-      pex: this.core.options.pex && this.core.discovery.allows(this),
-      holepunch: false,
-    });
-    this.swarm.attach(peer);
-    // a bitfield is the first message, or none
-    if (this.core.discovery.allows(this) && this.core.udp.dhtPort > 0) conversation.port(this.core.udp.dhtPort);
-    this.core.active.add(this);
-  }
-
-  linkClosed(link: Link, fault: PeerFault): void {
-    if (link.candidate < 0) return;
-    if (link.peer === null) {
-      if (fault === PeerFault.Closed && this.core.dialer.tryOtherWay(link)) return;
-      this.dialing--;
-      this.finder.book.failed(link.candidate, this.core.turn.now);
-      if (fault === PeerFault.SelfConnection) this.finder.book.addOwn(link.remote.ip, link.remote.port);
-    } else this.finder.book.disconnected(link.candidate, this.core.turn.now, fault);
-  }
+  // ------------------------------------------------------------------------------------------------------- listening
 
   /** The session listens: trackers can be told a port. */
   listening(moved: boolean): void {
@@ -433,6 +360,10 @@ export class Entry implements SwarmSink, DiskSink {
     const { teller } = from.pex!;
     const added = book.addCompact(peers4, 4, CandidateSource.Pex, teller);
     if (added + book.addCompact(peers6, 16, CandidateSource.Pex, teller) > 0) this.core.dialSoon();
+  }
+
+  onHolepunch(ip: string, port: number): void {
+    this.connections.punch(ip, port);
   }
 
   onBan(ip: string): void {
@@ -662,7 +593,7 @@ export class Entry implements SwarmSink, DiskSink {
 
   /** An entry with nothing going on is not looked at until something comes in. */
   #settleActivity(): void {
-    const idle = this.swarm.peers.length === 0 && this.dialing === 0 && !this.#keeper.dirty;
+    const idle = this.swarm.peers.length === 0 && this.connections.dialing === 0 && !this.#keeper.dirty;
     if (!idle || !this.swarm.still || this.#wrote || this.#retryAtMs !== Infinity || this.swarm.picker !== null) return;
     if (this.state !== 'seeding' && this.state !== 'paused') return;
     if (this.finder.book.candidateCount > 0 && !this.#paused) return;

@@ -49,6 +49,8 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   /** Where the peer book has its address; -1 for one that came by itself, until it says where it listens. */
   candidate: number;
   utp = false;
+  /** Dialed because a third peer said so (BEP 55). */
+  punched = false;
   encryption: Encryption = 'none';
   /** Something came from the other side. */
   heard = false;
@@ -128,7 +130,7 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
     this.#core.dialer.settled(this);
     const entry = this.entry;
     if (entry === null || this.closed) return;
-    entry.greet(this, entry.swarmHash);
+    entry.connections.greet(this, entry.swarmHash);
     if (this.hidden) this.#hide(entry);
   }
 
@@ -229,16 +231,16 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
       return;
     }
     const entry = this.#core.find(infoHash);
-    if (entry === null || !entry.admits(this)) return this.close(PeerFault.BadHandshake, null);
+    if (entry === null || !entry.connections.admits) return this.close(PeerFault.BadHandshake, null);
     this.entry = entry;
-    entry.greet(this, infoHash);
+    entry.connections.greet(this, infoHash);
   }
 
   override onPeerId(peerId: Uint8Array): void {
     const entry = this.entry!;
     if (equal(peerId, entry.peerId)) return this.close(PeerFault.SelfConnection, null);
-    if (!entry.acceptsPeer(this, peerId)) return this.close(PeerFault.Duplicate, null);
-    entry.attach(this, peerId);
+    if (!entry.connections.accepts(this, peerId)) return this.close(PeerFault.Duplicate, null);
+    entry.connections.attach(this, peerId);
   }
 
   override onFault(fault: PeerFault): void {

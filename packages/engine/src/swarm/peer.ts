@@ -12,6 +12,7 @@ import { Meter } from '../base/meter.ts';
 import type { Endpoint } from '../base/ports.ts';
 import type { Conversation } from '../wire/conversation.ts';
 import type { ConversationSink, ExtendedHandshake } from '../wire/conversation-sink.ts';
+import type { HolepunchMessage } from '../wire/holepunch.ts';
 import type { Encryption } from '../wire/mse.ts';
 import type { PexMessage } from '../wire/pex.ts';
 import type { ChokeRecord } from './choker.ts';
@@ -312,7 +313,9 @@ export class Peer implements ConversationSink, ChokeRecord {
     swarm.pex?.receive(this, message, swarm.now, swarm.have?.isFull !== true);
   }
 
-  onHolepunch(): void {}
+  onHolepunch(message: HolepunchMessage): void {
+    if (this.swarm.meta?.private !== true) this.swarm.holepunch.received(this, message, this.swarm.now);
+  }
 
   onFault(fault: PeerFault): void {
     this.fault(fault);

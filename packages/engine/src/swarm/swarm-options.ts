@@ -6,11 +6,12 @@ import type { Rng } from '../base/random.ts';
 import type { SlotPool } from '../base/slot-pool.ts';
 import type { Limiter } from '../transport/limiter.ts';
 import type { ExtendedHandshake } from '../wire/conversation-sink.ts';
+import type { HolepunchSink } from './holepunch.ts';
 import type { Peer } from './peer.ts';
 import type { PexSink } from './pex.ts';
 
 /** What the session hears of a swarm. Calls come inside a turn. */
-export interface SwarmSink extends PexSink {
+export interface SwarmSink extends PexSink, HolepunchSink {
   /** The info dictionary arrived and matches the info-hash. */
   onMetadata(infoBytes: Uint8Array): void;
   onVerified(piece: number): void;

@@ -22,6 +22,7 @@ import type { ExtendedHandshake } from '../wire/conversation-sink.ts';
 import { offerFast } from './allowed-fast.ts';
 import { Blame } from './blame.ts';
 import { Choker } from './choker.ts';
+import { Holepunch } from './holepunch.ts';
 import { Intake } from './intake.ts';
 import { MetadataFetch } from './metadata-fetch.ts';
 import { type Partial, Partials } from './partials.ts';
@@ -72,6 +73,7 @@ export class Swarm implements PieceStoreSink {
   spilled = 0;
   /** Null while there is nobody, and when it is off. */
   pex: PexExchange | null = null;
+  readonly holepunch: Holepunch;
 
   readonly #options: SwarmOptions;
   // an idle seed has none of these
@@ -112,6 +114,7 @@ export class Swarm implements PieceStoreSink {
     this.uploadShare = Uploads.share(options.slots.count, options.uploadSlots + 1);
     this.#options = options;
     this.#pexOn = options.pex;
+    this.holepunch = new Holepunch(this.peers, options.sink);
   }
 
   // --------------------------------------------------------------------------------------- parts, made when first used

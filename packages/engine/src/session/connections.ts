@@ -1,0 +1,127 @@
+/**
+ * One torrent's connections, from the first word to the last: who is let in, what is said first, and what the peer book
+ * learns when it is over.
+ *
+ * Limits: MAX_PEERS of a torrent.
+ */
+
+import { compare, equal } from '../base/bytes.ts';
+import { PeerFault } from '../base/errors.ts';
+import { clientName } from '../codec/peer-id.ts';
+import { CandidateSource } from '../swarm/peer-book.ts';
+import { UploadQueue } from '../swarm/upload-queue.ts';
+import type { Entry } from './entry.ts';
+import type { Link } from './link.ts';
+
+/** Connections of one torrent (libtorrent's default for a session is 200; one swarm rarely gains by more than 80). */
+const MAX_PEERS = 100;
+/** A connection that was silent for so long makes way for another of the same peer. */
+const REPLACED_MS = 10_000;
+const CLIENT = 'Shoal 0.1';
+
+export class Connections {
+  /** Connects under way. */
+  dialing = 0;
+  readonly #entry: Entry;
+
+  constructor(entry: Entry) {
+    this.#entry = entry;
+  }
+
+  /** Whether another one that came in is taken. */
+  get admits(): boolean {
+    return this.#isActive && this.#entry.swarm.peers.length < MAX_PEERS;
+  }
+
+  /** Whether more are to be dialed. */
+  get wanted(): boolean {
+    return this.#isActive && this.#entry.swarm.peers.length + this.dialing < MAX_PEERS;
+  }
+
+  /** A peer that is here already under the same id, or is banned, is not taken; nor is any by a torrent paused meanwhile. */
+  accepts(link: Link, peerId: Uint8Array): boolean {
+    const { core, swarm } = this.#entry;
+    if (!this.admits || core.rules.blocks(link.remote.ip) || !core.clients.allows(clientName(peerId))) return false;
+    const known = swarm.peers.find((peer) => equal(peer.peerId, peerId));
+    if (known === undefined) return true;
+    const knownLink = known.link as Link;
+    const silentMs = core.turn.now - known.conversation.lastReceivedMs;
+    // the same machine again, and its old connection says nothing: that one is dead without knowing it
+    let replaces = knownLink.remote.ip === link.remote.ip && silentMs >= REPLACED_MS;
+    // both sides dialed at one word: of the two that of the larger id stays, on either side
+    if ((link.punched || knownLink.punched) && knownLink.incoming !== link.incoming) {
+      replaces = compare(this.#entry.peerId, peerId) > 0 !== link.incoming;
+    }
+    if (replaces) knownLink.close(PeerFault.Duplicate, null);
+    return replaces;
+  }
+
+  /** The first thing said on a connection, under this one of our hashes. */
+  greet(link: Link, hash: Uint8Array): void {
+    const { core, peerId } = this.#entry;
+    const dht = core.discovery.dht !== null && core.discovery.allows(this.#entry);
+    link.conversation.handshake(hash, peerId, { dht });
+    link.touch();
+  }
+
+  attach(link: Link, peerId: Uint8Array): void {
+    const { core, finder, meta, swarm } = this.#entry;
+    const { conversation } = link;
+    if (link.candidate >= 0) {
+      this.dialing--;
+      finder.book.connected(link.candidate, core.turn.now);
+    }
+    const peer = swarm.prepare(link, core.turn.now);
+    peer.peerId.set(peerId);
+    link.peer = peer;
+    const isPublic = core.discovery.allows(this.#entry);
+    conversation.extendedHandshake({
+      client: CLIENT,
+      listenPort: core.port,
+      reqq: UploadQueue.LIMIT,
+      metadataSize: meta?.infoBytes.length ?? 0,
+      uploadOnly: swarm.layout !== null && swarm.picker === null,
+      yourIp: link.remote.ip,
+      privateTorrent: meta?.private ?? false,
+      pex: core.options.pex && isPublic,
+      holepunch: core.udp.utp !== null && isPublic,
+    });
+    swarm.attach(peer);
+    // a bitfield is the first message, or none
+    if (isPublic && core.udp.dhtPort > 0) conversation.port(core.udp.dhtPort);
+    core.active.add(this.#entry);
+  }
+
+  /** A link has ended, however far it came. */
+  closed(link: Link, fault: PeerFault): void {
+    const { core, finder, swarm } = this.#entry;
+    if (link.candidate < 0) return;
+    const { now } = core.turn;
+    if (link.peer !== null) return finder.book.disconnected(link.candidate, now, fault);
+    if (fault === PeerFault.Closed && core.dialer.tryOtherWay(link)) return;
+    this.dialing--;
+    finder.book.failed(link.candidate, now);
+    if (fault === PeerFault.SelfConnection) finder.book.addOwn(link.remote.ip, link.remote.port);
+    const unreached = !link.connected && !link.punched && fault === PeerFault.Closed;
+    if (unreached && core.udp.utp !== null && !this.#isStopped) swarm.holepunch.seek(link.remote.ip, link.remote.port);
+  }
+
+  /** A peer that both know says: dial this one now, it does the same (BEP 55). */
+  punch(ip: string, port: number): void {
+    const { core, finder, swarm } = this.#entry;
+    if (!this.wanted || core.udp.utp === null || core.full || core.rules.blocks(ip)) return;
+    if (swarm.peers.some(({ link }) => link.remote.ip === ip && link.remote.port === port)) return;
+    finder.book.add(ip, port, CandidateSource.Pex);
+    const candidate = finder.book.find(ip, port);
+    if (candidate >= 0 && finder.book.isIdle(candidate)) core.dialer.punch(this.#entry, candidate);
+  }
+
+  get #isActive(): boolean {
+    const { paused, state } = this.#entry;
+    return !paused && (state === 'metadata' || state === 'downloading' || state === 'seeding');
+  }
+
+  get #isStopped(): boolean {
+    return this.#entry.isStopping || this.#entry.paused;
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * Holepunching of one swarm (BEP 55): two peers that cannot reach each other are brought together by a third one that
+ * both are connected to. Here all three parts are played:
+ *
+ *     we could not reach X    -> rendezvous(X) to those who may be connected to it
+ *     a peer asks for X       -> connect(peer) to X, connect(X) to the peer, or an error
+ *     a peer says connect(X)  -> dial X by uTP, at once; X does the same, and the holes meet
+ *
+ * Limits: RELAYS are asked for one address; of each peer PER_MINUTE rendezvous are carried and as many connects obeyed, so
+ * that nobody makes us knock at strangers' doors in numbers.
+ */
+
+import { formatIp, parseIp } from '../base/ip.ts';
+import { buildHolepunch, HolepunchError, HolepunchKind, type HolepunchMessage } from '../wire/holepunch.ts';
+import type { Peer } from './peer.ts';
+
+export interface HolepunchSink {
+  /** Dial this by uTP, now. */
+  onHolepunch(ip: string, port: number): void;
+}
+
+const RELAYS = 3;
+const PER_MINUTE = 20;
+const MINUTE_MS = 60_000;
+
+export class Holepunch {
+  readonly #sink: HolepunchSink;
+  readonly #peers: readonly Peer[];
+  /** What each peer had of us since `#countedMs`. */
+  readonly #counts = new Map<number, number>();
+  #countedMs = 0;
+
+  constructor(peers: readonly Peer[], sink: HolepunchSink) {
+    this.#peers = peers;
+    this.#sink = sink;
+  }
+
+  /** An address could not be reached: asks others to help. True: somebody was asked. */
+  seek(ip: string, port: number): boolean {
+    const bytes = parseIp(ip);
+    if (bytes === null) return false;
+    const helpers = this.#peers.filter((peer) => peer.conversation.supports.holepunch).slice(0, RELAYS);
+    for (const peer of helpers) this.#say(peer, HolepunchKind.Rendezvous, bytes, port, HolepunchError.None);
+    return helpers.length > 0;
+  }
+
+  received(peer: Peer, message: HolepunchMessage, now: number): void {
+    if (message.kind === HolepunchKind.Error || !this.#admits(peer, now)) return;
+    const ip = formatIp(message.ip);
+    if (message.kind === HolepunchKind.Connect) this.#sink.onHolepunch(ip, message.port);
+    else this.#bringTogether(peer, message, ip);
+  }
+
+  #bringTogether(asking: Peer, { ip: bytes, port }: HolepunchMessage, ip: string): void {
+    const target = this.#peers.find((peer) => isAt(peer, ip, port));
+    const from = placeOf(asking);
+    let error: number = HolepunchError.None;
+    if (target === undefined) error = HolepunchError.NotConnected;
+    else if (target === asking) error = HolepunchError.NoSelf;
+    else if (!target.conversation.supports.holepunch || from === null) error = HolepunchError.NoSupport;
+    if (error !== HolepunchError.None) return this.#say(asking, HolepunchKind.Error, bytes, port, error);
+    const to = placeOf(target!) ?? { ip, port };
+    this.#say(target!, HolepunchKind.Connect, parseIp(from!.ip)!, from!.port, HolepunchError.None);
+    this.#say(asking, HolepunchKind.Connect, parseIp(to.ip)!, to.port, HolepunchError.None);
+  }
+
+  #say(peer: Peer, kind: number, ip: Uint8Array, port: number, error: number): void {
+    peer.conversation.holepunch(buildHolepunch({ kind, ip, port, error }));
+    peer.link.touch();
+  }
+
+  #admits(peer: Peer, now: number): boolean {
+    if (now - this.#countedMs >= MINUTE_MS) {
+      this.#counts.clear();
+      this.#countedMs = now;
+    }
+    const count = (this.#counts.get(peer.number) ?? 0) + 1;
+    this.#counts.set(peer.number, count);
+    return count <= PER_MINUTE;
+  }
+}
+
+/** Where a uTP packet reaches a peer; null: not known. */
+function placeOf({ link, conversation }: Peer): { readonly ip: string; readonly port: number } | null {
+  if (!link.incoming || link.utp === true) return link.remote;
+  const { listenPort } = conversation.remote;
+  return listenPort > 0 ? { ip: link.remote.ip, port: listenPort } : null;
+}
+
+function isAt(peer: Peer, ip: string, port: number): boolean {
+  const { link, conversation } = peer;
+  return link.remote.ip === ip && (link.remote.port === port || conversation.remote.listenPort === port);
+}
