@@ -78,7 +78,7 @@ export class DhtClient {
       const onAbort = () => end(() => reject(aborted()));
       if (dht.stats.nodes4 + dht.stats.nodes6 > 0) return resolve(true);
       if (signal?.aborted) return reject(aborted());
-      const stop = this.#core.discovery.onReady(() => end(() => resolve(true)));
+      const stop = this.#core.discovery.onNodes(() => end(() => resolve(true)));
       const late = this.#core.alarm(READY_MS, () => end(() => resolve(false)));
       signal?.addEventListener('abort', onAbort, { once: true });
     });

@@ -57,7 +57,7 @@ export class Discovery {
   readonly #core: SessionCore;
   readonly #members = new Map<number, Member>();
   readonly #due = new Heap();
-  readonly #readyListeners = new Set<() => void>();
+  readonly #nodeListeners = new Set<() => void>();
   #lookupCount = 0;
   #routersAtMs = Infinity;
   #routerTries = 0;
@@ -82,7 +82,6 @@ export class Discovery {
             uploadRateBps: dht.uploadRateBps,
             sink: {
               onDhtSend: (bytes, ip, port) => void core.udp.sendDht(bytes, ip, port),
-              onDhtReady: () => this.#ready(),
               onDhtExternalIp: (family, ip) => this.#externalChanged(family, ip),
             },
           });
@@ -123,6 +122,7 @@ export class Discovery {
   run(now: number): void {
     this.dht?.tick(now);
     this.lsd?.tick(now);
+    if (this.#nodeListeners.size > 0 && this.#canAsk) for (const listener of [...this.#nodeListeners]) listener();
     if (now >= this.#routersAtMs) this.#askRouters(this.#routerTries);
     if (now >= this.#saveAtMs) {
       this.#saveAtMs = now + SAVE_MS;
@@ -206,10 +206,10 @@ export class Discovery {
     }
   }
 
-  /** Calls back when the first node has answered. Returns how to take that back. */
-  onReady(listener: () => void): () => void {
-    this.#readyListeners.add(listener);
-    return () => this.#readyListeners.delete(listener);
+  /** Calls back in every turn in which there is a node to ask, until that is taken back by what is returned. */
+  onNodes(listener: () => void): () => void {
+    this.#nodeListeners.add(listener);
+    return () => this.#nodeListeners.delete(listener);
   }
 
   /** Saves what is worth keeping, and ends. */
@@ -279,11 +279,6 @@ export class Discovery {
       if (fault !== null) this.#core.options.log?.(`dht: ${fault.message}`);
       for (const ip of ips) use(ip);
     });
-  }
-
-  #ready(): void {
-    this.#core.options.log?.('dht: ready');
-    for (const listener of [...this.#readyListeners]) listener();
   }
 
   #externalChanged(family: 4 | 6, ip: string): void {
