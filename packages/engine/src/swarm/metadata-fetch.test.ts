@@ -1,7 +1,7 @@
 /** The pace of asking, against peers that behave as real clients were seen to; who is asked for what, and who is blamed. */
 
 import { describe, expect, test } from 'vitest';
-import { equal } from '../base/bytes.ts';
+import { equal, utf8Encode } from '../base/bytes.ts';
 import { PeerFault } from '../base/errors.ts';
 import { sha1 } from '../base/hash.ts';
 import { METADATA_PIECE_BYTES, MetadataFetch } from './metadata-fetch.ts';
@@ -15,14 +15,20 @@ interface Answer {
   readonly atMs: number;
 }
 
+const RTORRENT = '-lt0D80-';
+
 /** Fetches from one peer; `respond` turns a request at a time into an answer, or null: it is forgotten. */
-function fetchFrom(respond: (piece: number, now: number) => Answer | null): { seconds: number; mostAsked: number } {
+function fetchFrom(
+  respond: (piece: number, now: number) => Answer | null,
+  client = '-XX0000-',
+): { seconds: number; mostAsked: number } {
   const answers: Answer[] = [];
   let now = 0;
   let done = false;
   let mostAsked = 0;
   const peer = {
     number: 3,
+    peerId: utf8Encode(client.padEnd(20)),
     closed: false,
     metadataAsked: 0,
     metadataRestUntilMs: 0,
@@ -69,6 +75,15 @@ test('of a peer that answers everything each 3 s (Transmission) more and more is
   expect(seconds).toBeLessThan(30);
 });
 
+test('metadata of a few pieces is asked for at once', () => {
+  const askedAtMs: number[] = [];
+  fetchFrom((piece, now) => {
+    askedAtMs[piece] = now;
+    return { piece, atMs: Math.floor(now / 3000 + 1) * 3000 };
+  });
+  expect(askedAtMs.slice(0, 4)).toEqual([0, 0, 0, 0]);
+});
+
 test('a peer that answers little at a time (Transmission under load) is not taken for a forgetful one', () => {
   let freeAtMs = 0;
   const { seconds, mostAsked } = fetchFrom((piece, now) => {
@@ -90,12 +105,13 @@ function forgetful(answerMs: number): (piece: number, now: number) => Answer | n
 }
 
 test('a near peer that takes one request at a time (rtorrent) is never asked for two', () => {
-  const { seconds, mostAsked } = fetchFrom(forgetful(50));
+  const { seconds, mostAsked } = fetchFrom(forgetful(50), RTORRENT);
   expect(mostAsked).toBe(1);
   expect(seconds).toBeLessThan(10);
 });
 
-test('a far one is found out', () => {
+test('so is a far one; another client like it is found out', () => {
+  expect(fetchFrom(forgetful(400), RTORRENT).mostAsked).toBe(1);
   expect(fetchFrom(forgetful(400)).seconds).toBeLessThan(60);
 });
 
@@ -117,6 +133,7 @@ describe('several peers', () => {
       const teller: Teller = { asked, fault: -1, peer: null as unknown as Peer };
       const peer = {
         number: this.tellers.length,
+        peerId: new Uint8Array(20),
         closed: false,
         metadataAsked: 0,
         metadataRestUntilMs: 0,
@@ -193,6 +210,6 @@ describe('several peers', () => {
     expect(scene.tellers.flatMap(({ asked }) => asked)).toEqual([]);
     const large = scene.join(16 << 20);
     scene.fetch.ask(large.peer, 0);
-    expect(large.asked).toEqual([0]);
+    expect(large.asked).toEqual([0, 1, 2, 3]);
   });
 });

@@ -9,7 +9,7 @@
  * twice the metadata's size per peer and minute, answers of no use included; silence after that.
  */
 
-import { equal } from '../base/bytes.ts';
+import { equal, utf8Encode } from '../base/bytes.ts';
 import { PeerFault } from '../base/errors.ts';
 import { sha1, sha256 } from '../base/hash.ts';
 import type { Peer } from './peer.ts';
@@ -18,6 +18,10 @@ export const METADATA_PIECE_BYTES = 16384;
 const MAX_METADATA_BYTES = 16 << 20;
 /** Half of what Transmission queues. */
 const MAX_IN_FLIGHT = 32;
+/** All of most metadata. Transmission gives what it was asked for every 2 or 3 s, so that one at a time takes long. */
+const FIRST_IN_FLIGHT = 4;
+/** What rtorrent's peer ids begin with. */
+const RTORRENT: Uint8Array = utf8Encode('-lt');
 /** A peer that answers sooner needs no more to do, and one that answers later has enough. */
 const QUICK_MS = 250;
 const BUSY_MS = 4000;
@@ -38,8 +42,8 @@ export interface MetadataSink {
 
 /**
  * How many pieces one peer may be asked for at once. Transmission answers some of what it was asked every 2 or 3 s, so
- * that each slow answer makes room for one more; rtorrent forgets what comes while it answers another, so that a peer that left one
- * out is asked for one at a time from then on.
+ * that each slow answer makes room for one more; rtorrent forgets what comes while it answers another, so that it is asked for
+ * one at a time, and so is whoever left one out.
  */
 interface Pace {
   limit: number;
@@ -238,7 +242,8 @@ export class MetadataFetch {
   #paceOf(peer: Peer): Pace {
     let pace = this.#paces.get(peer.number);
     if (pace === undefined) {
-      pace = { limit: 1, forgetful: false, answeredAtMs: 0 };
+      const forgetful = equal(peer.peerId.subarray(0, RTORRENT.length), RTORRENT);
+      pace = { limit: forgetful ? 1 : FIRST_IN_FLIGHT, forgetful, answeredAtMs: 0 };
       this.#paces.set(peer.number, pace);
     }
     return pace;
