@@ -158,6 +158,18 @@ describe('uTP against strangers', () => {
     expect(peer.bytes).toBeLessThanOrEqual(3 * sent);
   });
 
+  it('answers who is there with more than three times what he said, whatever is lost', () => {
+    for (let seed = 1; seed <= 30; seed++) {
+      const { world, a, b } = pair(seed, { delayMs: 10, loss: seed === 1 ? 0 : 0.1 });
+      const near = new UtpEnd(a, 68);
+      const far = new UtpEnd(b, 400);
+      dial(a, b, near, far);
+      const told = world.run(world.now + 60_000, () => near.received === 400);
+      // or the dial itself came to nothing
+      if (near.connected) expect([seed, told, near.wrongAt]).toEqual([seed, true, -1]);
+    }
+  });
+
   it('lets who guesses wrong not guess again', () => {
     const { machine, peer } = lone();
     let accepted = 0;
@@ -347,6 +359,22 @@ describe('windows', () => {
       peer.send({ type: PacketType.Data, id: 2, seq: 3000 + i, ack: seq - 1, payload: new Uint8Array(1000) });
     }
     expect(machine.mux.pool.usedBytes).toBeLessThan(110_000);
+  });
+
+  it('stays open before a hole, so that what closes it can come', () => {
+    const { machine, peer } = lone({ receiveWindow: 50_000 });
+    const end = new UtpEnd(machine, 0);
+    machine.accept = (conn) => end.carry(conn);
+    peer.send({ type: PacketType.Syn, id: 1, seq: 0, ack: 0 });
+    const { seq } = peer.last;
+    peer.send({ type: PacketType.Data, id: 2, seq: 1, ack: seq - 1, payload: HELLO });
+    for (let i = 3; i < 200; i++) {
+      peer.send({ type: PacketType.Data, id: 2, seq: i, ack: seq - 1, payload: new Uint8Array(1400) });
+    }
+    expect([peer.last.ack, peer.last.window]).toEqual([1, 50_000]);
+    expect(machine.mux.pool.usedBytes).toBeLessThan(110_000);
+    peer.send({ type: PacketType.Data, id: 2, seq: 2, ack: seq - 1, payload: new Uint8Array(1400) });
+    expect(peer.last.ack).toBeGreaterThan(50);
   });
 });
 

@@ -105,6 +105,11 @@ export class UtpSender {
     this.#heardMs = now;
   }
 
+  /** The other side acknowledged data: its address is its own. */
+  get verified(): boolean {
+    return this.#verified;
+  }
+
   get fullPayload(): number {
     return this.mtu.datagram - UTP_HEADER_BYTES;
   }
@@ -147,6 +152,11 @@ export class UtpSender {
     this.#probeSettled(now);
   }
 
+  /** What was acknowledged came again: our answer was lost, and a bare acknowledgement would silence a stranger. */
+  repeat(): void {
+    if (!this.#verified && this.outbox.sentCount > 0) this.outbox.loseFirst();
+  }
+
   #probeSettled(now: number): void {
     if (this.outbox.probeLost >= 0) this.mtu.failed(now);
     this.outbox.probeLost = -1;
@@ -185,11 +195,14 @@ export class UtpSender {
     const { batch, outbox } = this;
     if (batch.left === 0) return;
     // packets are no longer than a quarter of what the other side takes
-    const datagram = Math.min(this.mtu.datagram, Math.max(LEAST_DATAGRAM, this.#peerWindow >>> 2));
+    let datagram = Math.min(this.mtu.datagram, Math.max(LEAST_DATAGRAM, this.#peerWindow >>> 2));
+    // and the first one to a stranger no longer than may leave twice, since it may be lost and nothing more come in
+    if (!this.#verified) datagram = Math.min(datagram, Math.floor((3 * this.bytesIn - this.bytesOut) / 2));
     const most = Math.min(Math.max(this.ledbat.window, LEAST_UNSENT_BYTES, 2 * datagram), MOST_UNSENT_BYTES);
     while (batch.left > 0 && outbox.waitingBytes < most) {
       let room = outbox.room(datagram);
       if (room === 0) {
+        if (!this.#verified && (outbox.count > 0 || datagram <= UTP_HEADER_BYTES)) return;
         if (this.#probe(now)) continue;
         if (!outbox.open(PacketType.Data, datagram)) {
           if (outbox.count === 0) this.#retryAtMs = now + RETRY_MS;

@@ -279,6 +279,7 @@ export class UtpSocket implements Conn, UtpLauncher {
     } else {
       stats.duplicatesIn++;
       this.#ackNow = true;
+      this.#sender.repeat();
     }
     if (holes || inbox.aheadCount > 0) this.#ackNow = true;
     this.#testEnd();
@@ -461,6 +462,7 @@ export class UtpSocket implements Conn, UtpLauncher {
     if (this.#state === STATE_OPEN && !this.#closing && now >= this.#sentMs + KEEP_ALIVE_MS) {
       // acknowledges one packet less than came (libutp), to count for nothing but a sign of life; a mask must be true
       this.#sentMs = now;
+      if (!this.#sender.verified) return;
       const less = this.#inbox!.aheadCount > 0 ? 0 : 1;
       this.#emitState(now, micros, (this.#ackNumber() - less) & 0xffff);
     }
