@@ -35,6 +35,8 @@ export interface HostOptions {
   readonly lan?: string;
   /** A second address, for IPv6. */
   readonly ip6?: string;
+  /** Its router's address. Default: it knows none. */
+  readonly gateway?: string;
   readonly udp?: Partial<UdpPath>;
 }
 
@@ -54,6 +56,7 @@ export class NetHost implements EventTarget {
   latencyMs: number;
   reach: 'open' | 'dropped' | 'refused';
   readonly ip6: string | null;
+  readonly gateway: string | null;
   readonly lan: string | null;
   readonly nat: Nat;
   path: UdpPath;
@@ -91,6 +94,7 @@ export class NetHost implements EventTarget {
         ? `${20 + (id % 60)}.${(id * 7) % 250}.${(id * 13) % 250}.${1 + Math.floor(id / 60)}`
         : net.udp.nextLanIp(this.lan));
     this.ip6 = options.ip6 ?? null;
+    this.gateway = options.gateway ?? null;
     this.upBps = options.upBps ?? Infinity;
     this.downBps = options.downBps ?? Infinity;
     this.latencyMs = options.latencyMs ?? 5;

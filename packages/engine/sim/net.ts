@@ -14,6 +14,7 @@ import type {
   Listener,
   ListenSink,
   Net,
+  NetGateway,
   NetInterface,
   UdpOptions,
   UdpSink,
@@ -186,6 +187,11 @@ export class ProcessNet implements Net {
     ];
     if (host.ip6 !== null) found.push({ name: 'eth0', ip: host.ip6, prefix: 64, loopback: false });
     return found;
+  }
+
+  gateways(): readonly NetGateway[] {
+    const { gateway } = this.host;
+    return gateway === null ? [] : [{ ip: gateway, interfaceName: 'eth0' }];
   }
 
   resolve(name: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void {

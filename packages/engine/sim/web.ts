@@ -13,6 +13,9 @@ export interface WebRequest {
   /** Who asks. */
   readonly ip: string;
   readonly headers: Readonly<Record<string, string>>;
+  readonly method: 'GET' | 'POST';
+  /** Of a POST. */
+  readonly body: Uint8Array | null;
 }
 
 export interface WebReply {
@@ -93,7 +96,13 @@ export class ProcessHttp implements Http {
       if (!this.alive) return;
       this.#web.requestCount++;
       onHeard();
-      const reply = server.answer({ url, ip: this.#host.ip, headers: request.headers });
+      const reply = server.answer({
+        url,
+        ip: this.#host.ip,
+        headers: request.headers,
+        method: request.method ?? 'GET',
+        body: request.body ?? null,
+      });
       if (reply === null) return;
       if (typeof reply === 'string') {
         world.call(LATENCY_MS, () => end(reply, null));

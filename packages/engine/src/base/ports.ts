@@ -112,6 +112,8 @@ export interface Net {
   udp(local: Endpoint, options: UdpOptions, sink: UdpSink): UdpSocket;
   /** The addresses of this machine now, loopback included. */
   interfaces(): readonly NetInterface[];
+  /** The routers that lead out of this machine's networks, as far as the system tells; the preferred one first. */
+  gateways(): readonly NetGateway[];
 }
 
 /** With whom nothing is spoken. */
@@ -156,9 +158,20 @@ export interface NetInterface {
   readonly loopback: boolean;
 }
 
+export interface NetGateway {
+  /** A link-local IPv6 address with its zone: fe80::1%eth0. */
+  readonly ip: string;
+  /** Name of the network interface that leads there. */
+  readonly interfaceName: string;
+}
+
 // ------------------------------------------------------------------------------------------------------------- HTTP
 
 export interface HttpRequest {
+  /** Default: GET. */
+  readonly method?: 'GET' | 'POST';
+  /** Of a POST. */
+  readonly body?: Uint8Array;
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
   /** Whole exchange, connect included. */
@@ -168,9 +181,10 @@ export interface HttpRequest {
   readonly maxRedirects: number;
   /**
    * Who names the URL: a person, who may mean any server; or a torrent, as a tracker's. A stranger's torrent must not make us
-   * knock at doors of the local network: there only paths that end in an announce or a scrape are asked for.
+   * knock at doors of the local network: there only paths that end in an announce or a scrape are asked for. Or a router
+   * ('gateway'): then the host is the address of a machine in the local network, and it may redirect nowhere.
    */
-  readonly origin: 'person' | 'tracker';
+  readonly origin: 'person' | 'tracker' | 'gateway';
   /** Only over this address family; null: any. A server without an address of it: fault ENOFAMILY. */
   readonly family: 4 | 6 | null;
 }

@@ -1,5 +1,5 @@
 /**
- * HTTP GET for trackers and torrent files, on node:http and node:https, with limits of its own: the whole exchange has a
+ * HTTP for trackers, torrent files and routers, on node:http and node:https, with limits of its own: the whole exchange has a
  * deadline, the body a cap that counts unpacked bytes as they come, redirects are followed here and not below.
  *
  * Names are resolved here and the address is pinned for the connection, so that what was judged is what is connected.
@@ -62,7 +62,7 @@ export class HostHttp implements Http {
   }
 }
 
-/** One GET with its redirects. */
+/** One request with its redirects. */
 class Exchange {
   readonly #request: HttpRequest;
   readonly #resolve: Resolve;
@@ -132,6 +132,10 @@ class Exchange {
       return;
     }
     const host = url.hostname.startsWith('[') ? url.hostname.slice(1, -1) : url.hostname;
+    if (this.#request.origin === 'gateway' && (net.isIP(host) === 0 || !this.#isPrivate(host))) {
+      this.#fail(fault('ELOCAL', `${this.#shown}: a router is at an address of the local network`));
+      return;
+    }
     this.#resolve(host, (why, ips) => {
       if (this.#over) return;
       const usable = this.#usable(url, ips);
@@ -164,12 +168,14 @@ class Exchange {
     // one local address serves one family
     const ips = local === null ? reachable : reachable.filter((ip) => net.isIP(ip) === net.isIP(local));
     const secure = url.protocol === 'https:';
+    const { method = 'GET', body } = this.#request;
+    const length = body === undefined ? {} : { 'content-length': body.length };
     const options: https.RequestOptions = {
-      method: 'GET',
+      method,
       host,
       port: url.port === '' ? (secure ? 443 : 80) : Number(url.port),
       path: url.pathname + url.search,
-      headers: { 'accept-encoding': 'gzip, deflate', ...this.#request.headers, connection: 'close' },
+      headers: { 'accept-encoding': 'gzip, deflate', ...this.#request.headers, ...length, connection: 'close' },
       agent: false,
       maxHeaderSize: MAX_HEADER_BYTES,
       // pinned: what was resolved and judged above is what is connected to
@@ -191,7 +197,7 @@ class Exchange {
         if (this.#sent === sent) this.#fail(this.#faultOf(error));
       });
       sent.on('response', (response) => this.#answered(url, response));
-      sent.end();
+      sent.end(body);
     } catch (error) {
       this.#fail(this.#faultOf(error));
     }
@@ -212,7 +218,7 @@ class Exchange {
       this.#sent = null;
       before?.on('error', () => {});
       before?.destroy();
-      if (this.#redirects > this.#request.maxRedirects) {
+      if (this.#redirects > this.#request.maxRedirects || this.#request.origin === 'gateway') {
         this.#fail(fault('EREDIRECT', `${this.#shown}: more than ${this.#request.maxRedirects} redirects`));
       } else this.#go(location, url);
       return;

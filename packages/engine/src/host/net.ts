@@ -9,12 +9,14 @@ import type {
   Listener,
   ListenSink,
   Net,
+  NetGateway,
   NetInterface,
   UdpOptions,
   UdpSink,
   UdpSocket,
 } from '../base/ports.ts';
 import { Egress } from './egress.ts';
+import { hostGateways } from './gateways.ts';
 import { NameResolver } from './resolver.ts';
 import { TcpNet } from './tcp.ts';
 import { hostInterfaces, UdpSockets } from './udp.ts';
@@ -59,6 +61,10 @@ export class HostNet implements Net {
 
   interfaces(): readonly NetInterface[] {
     return hostInterfaces();
+  }
+
+  gateways(): readonly NetGateway[] {
+    return hostGateways();
   }
 
   /** Open connections. */
