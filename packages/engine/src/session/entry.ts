@@ -302,6 +302,10 @@ export class Entry implements SwarmSink, DiskSink {
     this.#adopt(meta);
   }
 
+  onHashesDisagree(): void {
+    this.#fail({ code: 'EBADTORRENT', message: `${this.name}: its two info-hashes are of different torrents` });
+  }
+
   onVerified(piece: number): void {
     // nothing more comes: small pieces need not wait for neighbours
     if (this.swarm.picker === null) this.disk!.flush();
@@ -366,9 +370,9 @@ export class Entry implements SwarmSink, DiskSink {
     this.connections.punch(ip, port);
   }
 
-  onBan(ip: string): void {
-    this.core.rules.ban(ip, `sent corrupt data of ${this.name}`);
-    this.options.sink.onWarning(this, `banned ${ip}: it sent corrupt data`);
+  onBan(ip: string, why: string): void {
+    this.core.rules.ban(ip, `${why} (${this.name})`);
+    this.options.sink.onWarning(this, `banned ${ip}: it ${why}`);
   }
 
   // ------------------------------------------------------------------------------------------------------- disk sink

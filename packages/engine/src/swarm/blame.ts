@@ -54,7 +54,7 @@ export class Blame {
     for (const number of [...culprits]) {
       const peer = this.#swarm.peers.find((p) => p.number === number);
       const ip = peer?.link.remote.ip ?? this.#gone.get(number);
-      if (ip !== undefined) this.#swarm.ban(ip);
+      if (ip !== undefined) this.#swarm.ban(ip, 'sent corrupt data');
     }
     for (const number of this.#gone.keys()) if (!this.#concerns(number)) this.#gone.delete(number);
     for (const peer of this.#swarm.peers) peer.onParole = this.#smart.onParole(peer.number);

@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { equal, utf8Encode } from '../base/bytes.ts';
 import { PeerFault } from '../base/errors.ts';
-import { sha1 } from '../base/hash.ts';
+import { sha1, sha256 } from '../base/hash.ts';
 import { METADATA_PIECE_BYTES, MetadataFetch } from './metadata-fetch.ts';
 import type { Peer } from './peer.ts';
 
@@ -46,6 +46,7 @@ function fetchFrom(
     },
   } as unknown as Peer;
   const fetch = new MetadataFetch(sha1(INFO), null, {
+    onHashesDisagree() {},
     onMetadata(bytes) {
       expect(equal(bytes, INFO)).toBe(true);
       done = true;
@@ -125,7 +126,15 @@ describe('several peers', () => {
   class Scene {
     readonly tellers: Teller[] = [];
     readonly got: Uint8Array[] = [];
-    readonly fetch = new MetadataFetch(sha1(INFO), null, { onMetadata: (bytes) => this.got.push(bytes) });
+    disagreed = 0;
+    readonly fetch: MetadataFetch;
+
+    constructor(infoHash: Uint8Array | null = sha1(INFO), infoHashV2: Uint8Array | null = null) {
+      this.fetch = new MetadataFetch(infoHash, infoHashV2, {
+        onMetadata: (bytes) => this.got.push(bytes),
+        onHashesDisagree: () => this.disagreed++,
+      });
+    }
 
     /** One that speaks of metadata of this size. */
     join(metadataSize: number, takes = true): Teller {
@@ -200,6 +209,21 @@ describe('several peers', () => {
     const liar = alone.join(SIZE);
     alone.run([liar]);
     expect([alone.got.length, liar.fault]).toEqual([0, PeerFault.Corrupt]);
+  });
+
+  test('give metadata to one of two hashes of different torrents: nobody is blamed, nothing more is asked', () => {
+    const other = new Uint8Array(32).fill(7);
+    for (const scene of [new Scene(sha1(INFO), other), new Scene(other.subarray(0, 20), sha256(INFO))]) {
+      const tellers = [scene.join(SIZE), scene.join(SIZE)];
+      scene.run();
+      expect([scene.got.length, scene.disagreed]).toEqual([0, 1]);
+      expect(tellers.map(({ fault }) => fault)).toEqual([-1, -1]);
+      expect([...scene.counts.values()].reduce((sum, n) => sum + n)).toBe(81);
+    }
+    const both = new Scene(sha1(INFO), sha256(INFO));
+    both.join(SIZE);
+    both.run();
+    expect([both.got.length, both.disagreed]).toEqual([1, 0]);
   });
 
   test('that name no size, one that cannot be, or take no requests are not asked', () => {

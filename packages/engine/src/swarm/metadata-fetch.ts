@@ -38,6 +38,8 @@ const NOBODY = -1;
 export interface MetadataSink {
   /** The info dictionary, verified against the info-hash. */
   onMetadata(infoBytes: Uint8Array): void;
+  /** There is metadata to one of the two info-hashes that is not that of the other: none can be of both. */
+  onHashesDisagree(): void;
 }
 
 /**
@@ -74,6 +76,7 @@ export class MetadataFetch {
   /** After a failure everything comes from one peer. */
   #alone = false;
   #soleNumber = NOBODY;
+  #disagree = false;
 
   constructor(infoHash: Uint8Array | null, infoHashV2: Uint8Array | null, sink: MetadataSink) {
     this.#infoHash = infoHash;
@@ -93,7 +96,7 @@ export class MetadataFetch {
 
   /** Asks the peer for what it may be asked now. Call it when the peer is ready, answered, or a second has passed. */
   ask(peer: Peer, now: number): void {
-    if (this.#infoBytes !== null || peer.closed || now < peer.metadataRestUntilMs) return;
+    if (this.#infoBytes !== null || this.#disagree || peer.closed || now < peer.metadataRestUntilMs) return;
     const size = peer.conversation.remote.metadataSize;
     if (!peer.conversation.supports.metadata || size <= 0 || size > MAX_METADATA_BYTES) return;
     if (this.#alone && this.#soleNumber !== NOBODY && this.#soleNumber !== peer.number) return;
@@ -259,6 +262,11 @@ export class MetadataFetch {
     }
     const senders = new Set(this.#sentBy);
     this.#drop();
+    // nobody can make up bytes to a hash: the sender is honest, and the hashes are of two torrents
+    if (this.#infoHash !== null && this.#infoHashV2 !== null && (v1 || v2)) {
+      this.#disagree = true;
+      return this.#sink.onHashesDisagree();
+    }
     this.#alone = true;
     if (senders.size === 1) peers.find((peer) => senders.has(peer.number))?.fault(PeerFault.Corrupt);
     // first those who had no part in it

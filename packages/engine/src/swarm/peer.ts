@@ -73,6 +73,10 @@ export class Peer implements ConversationSink, ChokeRecord {
   statementCount = 0;
   wantedCount = 0;
   uploadOnly = false;
+  /** Payload it took, as far as that was judged. */
+  takenSeen = 0;
+  /** Share of the torrent that it lacked when it came. */
+  lackedShare = 1;
 
   readonly window: RequestWindow = new RequestWindow();
   /** Where its next blocks are taken from. */

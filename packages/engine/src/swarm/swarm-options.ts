@@ -14,6 +14,8 @@ import type { PexSink } from './pex.ts';
 export interface SwarmSink extends PexSink, HolepunchSink {
   /** The info dictionary arrived and matches the info-hash. */
   onMetadata(infoBytes: Uint8Array): void;
+  /** The v1 and v2 info-hashes are of different torrents. */
+  onHashesDisagree(): void;
   onVerified(piece: number): void;
   onPieceFlushed(piece: number): void;
   /** Everything wanted is flushed. Again after more was selected. */
@@ -27,8 +29,8 @@ export interface SwarmSink extends PexSink, HolepunchSink {
   onPeerReady(peer: Peer, handshake: ExtendedHandshake): void;
   /** The peer of a torrent that is not private has a DHT node at this port. */
   onPeerPort(peer: Peer, port: number): void;
-  /** The address sent corrupt data beyond doubt. */
-  onBan(ip: string): void;
+  /** The address did, beyond doubt, what no honest peer does. */
+  onBan(ip: string, why: string): void;
   /** The swarm has work to do at the end of this turn. */
   onTouched(): void;
 }

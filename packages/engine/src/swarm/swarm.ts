@@ -33,6 +33,7 @@ import { Readers } from './reader.ts';
 import { Requests } from './requests.ts';
 import { retire } from './retire.ts';
 import type { SwarmOptions, SwarmSink } from './swarm-options.ts';
+import { Takers } from './takers.ts';
 import { Uploads } from './uploads.ts';
 
 /** Pieces of more than this many blocks (4 MiB) are hashed and written while they arrive. */
@@ -74,6 +75,7 @@ export class Swarm implements PieceStoreSink {
   /** Null while there is nobody, and when it is off. */
   pex: PexExchange | null = null;
   readonly holepunch: Holepunch;
+  readonly #takers = new Takers();
 
   readonly #options: SwarmOptions;
   // an idle seed has none of these
@@ -336,6 +338,9 @@ export class Swarm implements PieceStoreSink {
       peer.down.tick(now);
       peer.up.tick(now);
       this.requests.sweep(peer, now);
+      if (this.meta !== null && this.#takers.judge(peer, this.meta.length)) {
+        this.ban(peer.link.remote.ip, 'took more than it lacked, and reported none of it');
+      }
       retire(this, peer, now);
       if (!peer.closed) this.wake(peer);
     }
@@ -370,6 +375,7 @@ export class Swarm implements PieceStoreSink {
 
   /** The peer's bitfield. */
   joinedWith(peer: Peer, has: Bitfield): void {
+    if (peer.up.total === 0) peer.lackedShare = 1 - has.count / has.length;
     // each costs as much as the torrent has pieces, and have all is five bytes
     if (++peer.statementCount > MAX_STATEMENTS + has.length / 20) return peer.fault(PeerFault.Flood);
     if (peer.has !== null) this.picker?.peerLeft(peer.has);
@@ -398,8 +404,8 @@ export class Swarm implements PieceStoreSink {
   }
 
   /** Nothing more is taken from this address. */
-  ban(ip: string): void {
-    this.#sink.onBan(ip);
+  ban(ip: string, why: string): void {
+    this.#sink.onBan(ip, why);
     for (const peer of [...this.peers]) {
       if (peer.link.remote.ip !== ip) continue;
       this.intake.distrust(peer.number);
