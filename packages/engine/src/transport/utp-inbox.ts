@@ -8,7 +8,10 @@
  *
  * Invariants: bytes are delivered exactly once and in order; nothing after the end mark (FIN) is. What comes in order while
  * nobody is paused is delivered from where it lies, without a copy.
- * Limits: 2,048 numbers ahead of what was read; `capacity` bytes by the memory they take; the pool's.
+ * What lies beyond a hole does not narrow the window: real senders hold back even the packet that would close the hole
+ * when the window has no room for it, and would wait for ever (libtorrent; libutp counts as we do).
+ * Limits: 2,048 numbers ahead of what was read; `capacity` bytes unread and twice that in all, by the memory they take; the
+ * pool's.
  */
 
 import { seqDiff } from './utp-packet.ts';
@@ -40,6 +43,8 @@ export class UtpInbox {
   /** First number not delivered: `next`, or less while paused. */
   #unread: number;
   #heldBytes = 0;
+  /** Of these, in order. */
+  #unreadBytes = 0;
   #mask = 15;
   #buffers: (PacketBuffer | null)[] = new Array(16).fill(null);
   #lengths: Int32Array = new Int32Array(16);
@@ -54,7 +59,7 @@ export class UtpInbox {
 
   /** Bytes the other side may have under way. */
   get window(): number {
-    return Math.max(0, this.capacity - this.#heldBytes);
+    return Math.max(0, this.capacity - this.#unreadBytes);
   }
 
   /** Packets in order that wait to be read. */
@@ -104,6 +109,7 @@ export class UtpInbox {
     const buffer = this.#buffers[i]!;
     this.#buffers[i] = null;
     this.#heldBytes -= buffer.bytes.length;
+    this.#unreadBytes -= buffer.bytes.length;
     this.#pool.give(buffer);
     this.#unread = (this.#unread + 1) & 0xffff;
   }
@@ -136,6 +142,7 @@ export class UtpInbox {
     }
     this.#unread = this.next;
     this.#heldBytes = 0;
+    this.#unreadBytes = 0;
     this.aheadCount = 0;
   }
 
@@ -146,9 +153,9 @@ export class UtpInbox {
     const i = seq & this.#mask;
     if (this.#buffers[i] !== null) return Arrival.Duplicate;
     const length = bytes.length - at;
-    // the packet that closes the hole is let in when there is no room: it makes some
-    if (this.#heldBytes + length > this.capacity && seq !== this.next) return Arrival.Dropped;
-    if (this.#heldBytes > 2 * this.capacity) return Arrival.Dropped;
+    if (this.#heldBytes + length > 2 * this.capacity && (seq !== this.next || this.#unreadBytes > this.capacity)) {
+      return Arrival.Dropped;
+    }
     const buffer = this.#pool.take(length);
     if (buffer === null) return Arrival.Dropped;
     if (at === 0) buffer.bytes.set(bytes);
@@ -157,6 +164,7 @@ export class UtpInbox {
     this.#lengths[i] = length;
     this.#heldBytes += buffer.bytes.length;
     if (seq === this.next) {
+      this.#unreadBytes += buffer.bytes.length;
       this.next = (seq + 1) & 0xffff;
       this.#pull();
     } else if (this.aheadCount++ === 0 || seqDiff(seq, this.#highest) > 0) this.#highest = seq;
@@ -165,7 +173,10 @@ export class UtpInbox {
 
   /** Moves `next` over what is there behind it. */
   #pull(): void {
-    while (this.aheadCount > 0 && this.#buffers[this.next & this.#mask] !== null) {
+    while (this.aheadCount > 0) {
+      const buffer = this.#buffers[this.next & this.#mask]!;
+      if (buffer === null) return;
+      this.#unreadBytes += buffer.bytes.length;
       this.next = (this.next + 1) & 0xffff;
       this.aheadCount--;
     }
