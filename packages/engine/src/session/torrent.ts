@@ -160,14 +160,20 @@ export class Torrent implements EntrySink {
     return map;
   }
 
-  /** Resolves with the metadata when it is known. */
+  /** Resolves with the metadata when it is known. Rejects with ShoalError 'bad-torrent' when it cannot be used. */
   metadata(signal?: AbortSignal): Promise<Metainfo> {
-    return this.#until(() => this.entry.meta, signal);
+    return this.#until(() => {
+      this.#refuseBroken();
+      return this.entry.meta;
+    }, signal);
   }
 
   /** Resolves when what stood in the folder has been looked at: `stats().bytesDone` is what is claimed. */
   checked(signal?: AbortSignal): Promise<void> {
-    return this.#until(() => this.entry.swarm.layout !== null || null, signal).then(() => undefined);
+    return this.#until(() => {
+      this.#refuseBroken();
+      return this.entry.swarm.layout !== null || null;
+    }, signal).then(() => undefined);
   }
 
   /** Resolves when everything wanted is verified and flushed. Rejects when the torrent fails or is closed. */
@@ -360,6 +366,12 @@ export class Torrent implements EntrySink {
 
   get #key(): string {
     return this.entry.key;
+  }
+
+  /** Without metadata nothing but another link helps. */
+  #refuseBroken(): void {
+    const { error, meta, state } = this.entry;
+    if (state === 'error' && meta === null && error !== null) throw diskError(error);
   }
 
   #say(event: ShoalEvent): void {
