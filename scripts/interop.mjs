@@ -8,14 +8,18 @@
  */
 
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const CONFIG = 'test/interop/vitest.config.ts';
-const NETWORK = '10.77.0.0/16';
+/** All of 10/8 is the loopback device's. */
+const ADDRESS = '10.77.0.1/8';
+/** A local network of two machines: ours, and another namespace. */
+const LAN_ADDRESS = '192.168.99.1/24';
+const LAN_OTHER = '192.168.99.2/24';
 const UNSHARE = ['--net', '--pid', '--fork', '--kill-child=SIGKILL', '--mount-proc'];
 
 /** @returns the exit code; `env` is added to the tests' environment. */
@@ -74,20 +78,68 @@ function installWebtorrent() {
   return status === 0 ? '' : (error?.message ?? `npm ci ended with ${status}`);
 }
 
+function ip(args, enter = []) {
+  const [command, ...rest] = [...enter, 'ip', ...args];
+  const { status, stderr } = spawnSync(command, rest, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`ip ${args.join(' ')}: ${stderr}`);
+}
+
+/**
+ * A cable to another namespace, for peers found by multicast (BEP 14); some programs cannot be heard by others on the
+ * machine they run on. Returns the id of a process there, which ends with this namespace; '' where it cannot be made.
+ */
+function makeLan() {
+  const holder = spawn('unshare', ['--net', 'sleep', 'infinity'], { stdio: 'ignore' });
+  const enter = ['nsenter', `--net=/proc/${holder.pid}/ns/net`];
+  try {
+    ip(['link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'lan1']);
+    waitForNamespace(holder.pid);
+    ip(['link', 'set', 'lan1', 'netns', `${holder.pid}`]);
+    for (const args of [
+      ['addr', 'add', LAN_ADDRESS, 'dev', 'lan0'],
+      ['link', 'set', 'lan0', 'up'],
+      ['route', 'add', '224.0.0.0/4', 'dev', 'lan0'],
+    ]) {
+      ip(args);
+    }
+    for (const args of [
+      ['link', 'set', 'lo', 'up'],
+      ['addr', 'add', LAN_OTHER, 'dev', 'lan1'],
+      ['link', 'set', 'lan1', 'up'],
+      ['route', 'add', '224.0.0.0/4', 'dev', 'lan1'],
+    ]) {
+      ip(args, enter);
+    }
+    return `${holder.pid}`;
+  } catch (error) {
+    console.log(`No local network here (${error.message.trim()}): tests of multicast are skipped.`);
+    return '';
+  } finally {
+    holder.unref();
+  }
+}
+
+/** Until the process is in a network namespace of its own. */
+function waitForNamespace(pid) {
+  const own = readlinkSync('/proc/self/ns/net');
+  for (let tries = 0; tries < 200 && readlinkSync(`/proc/${pid}/ns/net`) === own; tries++) spawnSync('sleep', ['0.02']);
+}
+
 /** The part that runs in the namespace. */
 async function inside(vitestArgs) {
+  const env = { ...process.env };
   if (process.env.SHOAL_INTEROP_NAMESPACE === '1') {
     for (const args of [
       ['link', 'set', 'lo', 'up'],
-      ['addr', 'add', NETWORK.replace('0.0/', '0.1/'), 'dev', 'lo'],
+      ['addr', 'add', ADDRESS, 'dev', 'lo'],
     ]) {
-      const { status, stderr } = spawnSync('ip', args, { encoding: 'utf8' });
-      if (status !== 0) throw new Error(`ip ${args.join(' ')}: ${stderr}`);
+      ip(args);
     }
+    env.SHOAL_INTEROP_LAN = makeLan();
   }
   const vitest = join(root, 'node_modules/vitest/vitest.mjs');
   const args = ['run', '--config', CONFIG, '--reporter=verbose', '--reporter=./scripts/vitest-counts.mjs'];
-  const child = spawn(process.execPath, [vitest, ...args, ...vitestArgs], { cwd: root, stdio: 'inherit' });
+  const child = spawn(process.execPath, [vitest, ...args, ...vitestArgs], { cwd: root, stdio: 'inherit', env });
   return await new Promise((done) => child.on('close', (code) => done(code ?? 1)));
 }
 

@@ -6,6 +6,10 @@ import { interop } from './harness/arena.ts';
 import { addressOf } from './harness/clients/client.ts';
 import { CLIENTS } from './harness/clients/index.ts';
 import { magnetOf } from './harness/torrent.ts';
+import { until } from './harness/wait.ts';
+
+/** From the start, or from being told, to the metadata. */
+const LIMIT_MS = 5000;
 
 /**
  * Small, so that the info dictionary takes more than one 16 KiB piece of metadata; but rtorrent maps each piece by itself,
@@ -26,6 +30,9 @@ describe('shoal takes a magnet link', () => {
       await arena.completed(shoal, torrent);
       await arena.same(torrent, folder);
       assert.equal(shoal.run!.last('done')!['name'], torrent.payload.name);
+      const ms = shoal.run!.foundMs!;
+      console.log(`metadata from ${kind}: ${Math.round(ms)} ms`);
+      assert.ok(ms <= LIMIT_MS, `it has the metadata after ${ms} ms`);
     });
   }
 });
@@ -39,7 +46,12 @@ describe('shoal gives metadata', () => {
       await arena.seed(shoal, torrent);
       const leech = await arena.client(kind);
       const magnet = magnetOf(torrent, { tracker: tracker.url });
+      const told = performance.now();
       const folder = await arena.leech(leech, torrent, { magnet, from: [shoal] });
+      await until(`${kind} has the metadata`, () => leech.hasMetadata(), { timeoutMs: 20_000, everyMs: 20 });
+      const ms = performance.now() - told;
+      console.log(`metadata to ${kind}: ${Math.round(ms)} ms`);
+      assert.ok(ms <= LIMIT_MS, `it has the metadata after ${ms} ms`);
       await arena.completed(leech, torrent);
       await arena.same(torrent, folder, leech);
     });

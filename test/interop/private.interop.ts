@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { interop } from './harness/arena.ts';
 import type { ClientKind } from './harness/clients/index.ts';
+import { findingArgs } from './harness/clients/shoal.ts';
 import { until } from './harness/wait.ts';
 
 const OTHERS: readonly ClientKind[] = ['libtorrent', 'transmission'];
@@ -66,6 +67,7 @@ interop('a tracker that does not know the torrent is told apart', ['opentracker'
     '3',
     '--bind',
     place.ip,
+    ...findingArgs(),
   ]);
   assert.equal(run.program.exitCode, 5);
   assert.equal(run.last('error')?.code, 'no-peers');

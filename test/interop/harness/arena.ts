@@ -3,14 +3,19 @@
  * stopped when the test ends, and when it fails the ends of all logs go into the failure.
  */
 
+import { spawnSync } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { copyFileSync, mkdirSync, mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { inject, type TestContext, test } from 'vitest';
 import { startTracker, type Tracker } from '../../../packages/shoal/dist/tracker/index.js';
-import { inNamespace, type Need, whyNot } from './available.ts';
-import { addressOf, type Client, type Place } from './clients/client.ts';
+import { inNamespace, lanPid, type Need, whyNot } from './available.ts';
+import { Capture } from './capture.ts';
+import { addressOf, type Client, type Finding, type Place } from './clients/client.ts';
 import { type ClientKind, makeClient } from './clients/index.ts';
 import { Shoal, type ShoalOptions, ShoalRun } from './clients/shoal.ts';
+import { ClosedDht, DHT_NODES } from './closed-dht.ts';
+import { KrpcProbe } from './krpc-probe.ts';
 import { Opentracker } from './opentracker.ts';
 import { type CompareOptions, differences, type Payload } from './payload.ts';
 import { freePort } from './ports.ts';
@@ -36,6 +41,8 @@ export function transferMs(bytes: number): number {
   return 60_000 + (bytes / (2 << 20)) * 1000;
 }
 
+/** The other machine of the local network: scripts/interop.mjs. */
+const LAN_OTHER = '192.168.99.2';
 /** Nobody listens there. */
 const NO_TRACKER = 'http://127.0.0.1:9/announce';
 
@@ -46,6 +53,25 @@ function nextAddress(): string {
   const worker = Number(process.env['VITEST_POOL_ID'] ?? 1) % 250;
   addressCount = (addressCount % 250) + 1;
   return `${inNamespace ? 10 : 127}.77.${worker}.${addressCount}`;
+}
+
+let networkCount = 0;
+
+/** An address in a /24 that nothing else is in: many nodes take no two of one network. */
+function nextNetwork(): string {
+  const worker = Number(process.env['VITEST_POOL_ID'] ?? 1) % 100;
+  networkCount = (networkCount % 250) + 1;
+  return `${inNamespace ? 10 : 127}.${100 + worker}.${networkCount}.1`;
+}
+
+let lanCount = 0;
+
+let probeCount = 0;
+
+function nextProbeAddress(): string {
+  const worker = Number(process.env['VITEST_POOL_ID'] ?? 1) % 20;
+  const n = probeCount++ % 60_000;
+  return `${inNamespace ? 10 : 127}.${220 + worker}.${n % 250}.${1 + Math.floor(n / 250)}`;
 }
 
 interface Running {
@@ -79,9 +105,26 @@ export class Arena {
     return mkdtempSync(join(this.folder, `${prefix.slice(0, 12)}-`));
   }
 
-  async place(prefix: string): Promise<Place> {
-    const ip = nextAddress();
+  async place(prefix: string, ip: string = nextAddress()): Promise<Place> {
     return { ip, port: await freePort(ip), home: this.makeFolder(prefix) };
+  }
+
+  /** A place of our own in the local network (scripts/interop.mjs), where multicast works. */
+  async lanPlace(prefix: string): Promise<Place> {
+    const worker = Number(process.env['VITEST_POOL_ID'] ?? 1) % 4;
+    lanCount = (lanCount + 1) % 60;
+    const ip = `192.168.99.${10 + 60 * worker + lanCount}`;
+    const { status, stderr } = spawnSync('ip', ['addr', 'replace', `${ip}/24`, 'dev', 'lan0'], { encoding: 'utf8' });
+    if (status !== 0) throw new Error(`ip addr replace ${ip}: ${stderr}`);
+    return await this.place(prefix, ip);
+  }
+
+  /** A client on the other machine of the local network; there is one address. */
+  async lanClient(kind: ClientKind, finding: Finding): Promise<Client> {
+    const enter = ['nsenter', `--net=/proc/${lanPid}/ns/net`];
+    // nobody else is there but others of these
+    const port = 20_000 + randomInt(40_000);
+    return await this.#start(makeClient(kind, { ip: LAN_OTHER, port, home: this.makeFolder(kind), enter }, finding));
   }
 
   async tracker(): Promise<Tracker> {
@@ -101,13 +144,42 @@ export class Arena {
     return tracker;
   }
 
+  /** A node of the DHT that the test itself is, in a /24 of its own. */
+  async probe(): Promise<KrpcProbe> {
+    const probe = new KrpcProbe(nextProbeAddress());
+    this.#running.push({ name: 'probe', stop: async () => probe.close(), tail: () => '' });
+    return await probe.open();
+  }
+
+  /** Counts what leaves an address. */
+  async capture(ip: string, words: readonly Uint8Array[]): Promise<Capture> {
+    const capture = new Capture(ip, words, this.makeFolder('capture'));
+    this.#running.push({ name: `capture ${ip}`, stop: () => capture.stop(), tail: () => capture.tail() });
+    await capture.start();
+    return capture;
+  }
+
+  /** Twelve libtorrent nodes that know each other. */
+  async closedDht(): Promise<ClosedDht> {
+    const nodes: string[] = [];
+    for (let n = 0; n < DHT_NODES; n++) {
+      const ip = nextNetwork();
+      nodes.push(`${ip}:${await freePort(ip)}`);
+    }
+    const dht = new ClosedDht(nodes, this.makeFolder('dht'));
+    this.#running.push({ name: 'DHT', stop: () => dht.stop(), tail: () => dht.tail() });
+    await dht.start();
+    return dht;
+  }
+
   /** A client that is up and has nothing to do. */
-  async client(kind: ClientKind): Promise<Client> {
-    return await this.#start(makeClient(kind, await this.place(kind)));
+  async client(kind: ClientKind | 'shoal', finding: Finding = {}): Promise<Client> {
+    return await this.#start(makeClient(kind, await this.place(kind), finding));
   }
 
   async shoal(options: ShoalOptions = {}): Promise<Shoal> {
-    return await this.#start(new Shoal(await this.place('shoal'), options));
+    const place = options.finding?.lsd === true ? this.lanPlace('shoal') : this.place('shoal');
+    return await this.#start(new Shoal(await place, options));
   }
 
   /** Any other command of shoal's, to its end. */
@@ -210,8 +282,13 @@ export interface LeechOptions {
 }
 
 /** A test against real programs: skipped with a reason where one is missing. */
-export function interop(name: string, needs: readonly Need[], body: (arena: Arena) => Promise<void>): void {
-  test.concurrent(name, async (context: TestContext) => {
+export function interop(
+  name: string,
+  needs: readonly Need[],
+  body: (arena: Arena) => Promise<void>,
+  options: { timeout?: number } = {},
+): void {
+  test.concurrent(name, options, async (context: TestContext) => {
     for (const need of needs) {
       const reason = whyNot(need);
       if (reason !== null) context.skip(reason);

@@ -14,7 +14,9 @@ export type Need =
   | 'webtorrent'
   | 'opentracker'
   | 'transmission-create'
-  | 'mktorrent';
+  | 'mktorrent'
+  | 'namespace'
+  | 'lan';
 
 export const PYTHON = '/usr/bin/python3';
 export const WEBTORRENT: string = fileURLToPath(new URL('../webtorrent/', import.meta.url));
@@ -32,6 +34,9 @@ const PROGRAMS: Partial<Record<Need, readonly [program: string, debianPackage: s
 /** True inside the wrapper's network namespace: no packet leaves, and addresses outside 127/8 are ours. */
 export const inNamespace: boolean = process.env['SHOAL_INTEROP_NAMESPACE'] === '1';
 
+/** A process in the namespace at the other end of the local network; '': there is none. */
+export const lanPid: string = process.env['SHOAL_INTEROP_LAN'] ?? '';
+
 const known = new Map<Need, string | null>();
 
 /** Why `need` cannot be used, or null. */
@@ -48,6 +53,12 @@ function look(need: Need): string | null {
   if (need === 'transmission' && !inNamespace) {
     return 'transmission ignores peers in 127/8, and there is no network namespace (scripts/interop.mjs makes one)';
   }
+  if (need === 'namespace') {
+    if (!inNamespace) return 'there is no network namespace (scripts/interop.mjs makes one)';
+    const found = existsSync(PYTHON) && spawnSync(PYTHON, ['-c', '']).status === 0;
+    return found ? null : 'python3 is not installed';
+  }
+  if (need === 'lan') return lanPid === '' ? 'there is no local network (scripts/interop.mjs makes one)' : null;
   if (need === 'libtorrent') {
     const found = existsSync(PYTHON) && spawnSync(PYTHON, ['-c', 'import libtorrent']).status === 0;
     return found ? null : 'python3-libtorrent is not installed';

@@ -11,6 +11,8 @@ import { createInterface } from 'node:readline';
 export interface ProgramOptions {
   /** Folder of its own: HOME, working folder, and where the log goes. */
   readonly home: string;
+  /** A command that runs the command it is given, in its own place: see `Place`. */
+  readonly enter?: readonly string[] | undefined;
   readonly env?: Readonly<Record<string, string>>;
   /** With it the program's standard output comes here line by line instead of into the log, and standard input is open. */
   readonly onLine?: (line: string) => void;
@@ -36,7 +38,8 @@ export class Program {
     this.#logs = [log];
     const fd = openSync(log, 'a');
     const piped = options.onLine !== undefined;
-    this.child = spawn(command, args, {
+    const [first, ...rest] = [...(options.enter ?? []), command, ...args];
+    this.child = spawn(first!, rest, {
       cwd: options.home,
       stdio: [piped ? 'pipe' : 'ignore', piped ? 'pipe' : fd, fd],
       env: {

@@ -22,6 +22,8 @@ export interface TorrentOptions {
   readonly pieceLength: number;
   readonly tracker?: string;
   readonly private?: boolean;
+  /** host:port of nodes of the DHT to begin with (BEP 5). */
+  readonly nodes?: readonly string[];
   /** Of a torrent of the same payload and piece length, to hash only once. */
   readonly pieces?: Buffer;
 }
@@ -38,9 +40,12 @@ export function makeTorrent(payload: Payload, path: string, options: TorrentOpti
     pieces,
     ...(options.private === true ? { private: 1 } : {}),
   });
-  const head = encode({ ...(options.tracker === undefined ? {} : { announce: options.tracker }), info: 0 });
-  // the placeholder `i0e` and the closing `e` make room for the info's own bytes
-  writeFileSync(path, Buffer.concat([head.subarray(0, -4), info, Buffer.from('e')]));
+  const head = encode(options.tracker === undefined ? {} : { announce: options.tracker });
+  const nodes = options.nodes?.map((node) => [node.split(':')[0]!, Number(node.split(':')[1])]);
+  const tail = encode(nodes === undefined ? {} : { nodes });
+  // in their order: announce, info, nodes
+  const parts = [head.subarray(0, -1), Buffer.from('4:info'), info, tail.subarray(1)];
+  writeFileSync(path, Buffer.concat(parts));
   return {
     path,
     payload,

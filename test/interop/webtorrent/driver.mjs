@@ -1,12 +1,16 @@
 /**
- * webtorrent for the interop tests: driver.mjs IP PORT. JSON objects a line: `add` requests in, state out. webtorrent
+ * webtorrent for the interop tests: driver.mjs IP PORT FINDING. JSON objects a line: `add` requests in, state out. webtorrent
  * itself cannot be told which address to use, so that every listener and connection here is bound to IP.
  */
 
+import { Socket as Datagrams } from 'node:dgram';
+import { createRequire } from 'node:module';
 import { Server, Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
-const [ip, port] = process.argv.slice(2);
+const [ip, port, findingText] = process.argv.slice(2);
+// {dht: [host:port...], pex, lsd, utp}, all of which may be absent
+const finding = JSON.parse(findingText);
 const { connect } = Socket.prototype;
 Socket.prototype.connect = function (...args) {
   const options = Array.isArray(args[0]) ? args[0][0] : args[0];
@@ -18,16 +22,30 @@ Server.prototype.listen = function (at, ...rest) {
   return typeof at === 'number' ? listen.call(this, at, ip, ...rest) : listen.call(this, at, ...rest);
 };
 
+const { bind } = Datagrams.prototype;
+Datagrams.prototype.bind = function (at, ...rest) {
+  return bind.call(this, typeof at === 'object' ? { ...at, address: ip } : { port: at ?? 0, address: ip }, ...rest);
+};
+
+if (finding.utp === true) {
+  // libutp's own sockets
+  const libutp = createRequire(import.meta.url)('utp-native').prototype;
+  const { listen: listenUtp } = libutp;
+  libutp.listen = function (at, ...rest) {
+    return listenUtp.call(this, at, ip, ...rest);
+  };
+}
+
 const say = (fields) => process.stdout.write(`${JSON.stringify(fields)}\n`);
 const { default: WebTorrent } = await import('webtorrent');
 const client = new WebTorrent({
   torrentPort: Number(port),
-  dht: false,
-  lsd: false,
-  utPex: false,
+  dht: finding.dht === undefined ? false : { bootstrap: finding.dht },
+  lsd: finding.lsd ?? false,
+  utPex: finding.pex ?? false,
   natUpnp: false,
   natPmp: false,
-  utp: false,
+  utp: finding.utp ?? false,
   // with it, it offers nothing but encrypted connections
   secure: false,
 });
@@ -47,6 +65,7 @@ requests.on('line', (line) => {
 setInterval(() => {
   if (torrent === null) return;
   say({
+    metadata: torrent.metadata != null,
     progress: torrent.progress,
     seeding: torrent.done,
     peers: torrent.numPeers,

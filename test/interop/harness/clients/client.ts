@@ -9,6 +9,20 @@ export interface Place {
   readonly port: number;
   /** A folder of its own for settings, logs and control sockets. */
   readonly home: string;
+  /** What to put before a command so that it runs in the network of `ip`; absent: nothing. */
+  readonly enter?: readonly string[];
+}
+
+/** Ways to find peers beyond trackers, none unless said; and to reach them, plain TCP unless said. */
+export interface Finding {
+  /** host:port of nodes to enter the DHT by. */
+  readonly dht?: readonly string[];
+  readonly pex?: boolean;
+  readonly lsd?: boolean;
+  /** uTP alone, as far as the client can be told. */
+  readonly utp?: boolean;
+  /** Nothing but Message Stream Encryption with RC4. */
+  readonly encrypted?: boolean;
 }
 
 export interface AddRequest {
@@ -36,6 +50,8 @@ export interface Client {
   start(): Promise<void>;
   /** Adds a torrent, running, to seed what is there and fetch what is not. */
   add(request: AddRequest): Promise<void>;
+  /** It knows what the torrent consists of. */
+  hasMetadata(): Promise<boolean>;
   /** All of the torrent is there, verified, and it seeds (or, where it ends by itself, has ended well). */
   complete(): Promise<boolean>;
   /** One line for a failure's report. */

@@ -7,16 +7,19 @@ import { fileURLToPath } from 'node:url';
 import { PYTHON } from '../available.ts';
 import { Program } from '../program.ts';
 import { until } from '../wait.ts';
-import type { AddRequest, Client, Place } from './client.ts';
+import type { AddRequest, Client, Finding, Place } from './client.ts';
 
 export interface DriverStatus {
   ready?: boolean;
+  metadata?: boolean;
   progress?: number;
   seeding?: boolean;
   state?: string;
   peers?: number;
   uploaded?: number;
   downloaded?: number;
+  /** Shoal's only: "utp rc4" of each peer that was seen. */
+  wires?: readonly string[];
   error?: string;
 }
 
@@ -25,25 +28,35 @@ abstract class Driven implements Client {
   readonly takesPeers = true;
   abstract readonly omitsEmptyFiles: boolean;
   readonly place: Place;
+  protected readonly finding: Finding;
   last: DriverStatus = {};
   #program: Program | null = null;
   readonly #errors: string[] = [];
 
-  constructor(place: Place) {
+  constructor(place: Place, finding: Finding = {}) {
     this.place = place;
+    this.finding = finding;
   }
 
   protected abstract command(): readonly [string, readonly string[]];
 
   async start(): Promise<void> {
     const [command, args] = this.command();
-    this.#program = new Program(command, args, { home: this.place.home, onLine: (line) => this.#hear(line) });
+    this.#program = new Program(command, args, {
+      home: this.place.home,
+      enter: this.place.enter,
+      onLine: (line) => this.#hear(line),
+    });
     await until(`${this.kind} is up`, () => this.last.ready, { timeoutMs: 30_000, detail: () => this.tail() });
   }
 
   async add(request: AddRequest): Promise<void> {
     const { source, folder, peers, uploadLimit } = request;
     this.#program!.send(JSON.stringify({ source, folder, peers: peers ?? [], uploadLimit: uploadLimit ?? 0 }));
+  }
+
+  async hasMetadata(): Promise<boolean> {
+    return this.last.metadata === true;
   }
 
   async complete(): Promise<boolean> {
@@ -79,7 +92,18 @@ export class Libtorrent extends Driven {
 
   protected command(): readonly [string, readonly string[]] {
     const driver = fileURLToPath(new URL('./libtorrent-driver.py', import.meta.url));
-    return [PYTHON, [driver, this.place.ip, `${this.place.port}`]];
+    return [PYTHON, [driver, this.place.ip, `${this.place.port}`, JSON.stringify(this.finding)]];
+  }
+}
+
+/** Shoal as a library: what no command line shows. */
+export class ShoalSession extends Driven {
+  readonly kind = 'shoal';
+  readonly omitsEmptyFiles = false;
+
+  protected command(): readonly [string, readonly string[]] {
+    const driver = fileURLToPath(new URL('./shoal-driver.mjs', import.meta.url));
+    return [process.execPath, [driver, this.place.ip, `${this.place.port}`, JSON.stringify(this.finding)]];
   }
 }
 
@@ -89,6 +113,6 @@ export class Webtorrent extends Driven {
 
   protected command(): readonly [string, readonly string[]] {
     const driver = fileURLToPath(new URL('../../webtorrent/driver.mjs', import.meta.url));
-    return [process.execPath, [driver, this.place.ip, `${this.place.port}`]];
+    return [process.execPath, [driver, this.place.ip, `${this.place.port}`, JSON.stringify(this.finding)]];
   }
 }

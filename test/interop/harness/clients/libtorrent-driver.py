@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""libtorrent for the interop tests: libtorrent-driver.py IP PORT. JSON objects a line: `add` requests in, state out."""
+"""libtorrent for the interop tests: libtorrent-driver.py IP PORT FINDING. JSON objects a line: `add` requests in, state out."""
 import json
 import select
 import sys
@@ -7,18 +7,29 @@ import sys
 import libtorrent as lt
 
 ip, port = sys.argv[1:3]
+# {dht: [host:port...], pex, lsd, utp, encrypted}, all of which may be absent
+finding = json.loads(sys.argv[3])
 category = lt.alert.category_t
+utp = finding.get("utp", False)
+policy = lt.enc_policy.pe_forced if finding.get("encrypted", False) else lt.enc_policy.pe_enabled
 session = lt.session(
     {
         "listen_interfaces": f"{ip}:{port}",
         "outgoing_interfaces": ip,
         "allow_multiple_connections_per_ip": True,
-        "enable_dht": False,
-        "enable_lsd": False,
+        "enable_dht": "dht" in finding,
+        "dht_bootstrap_nodes": ",".join(finding.get("dht", [])),
+        "dht_ignore_dark_internet": False,
+        "enable_lsd": finding.get("lsd", False),
         "enable_upnp": False,
         "enable_natpmp": False,
-        "enable_outgoing_utp": False,
-        "enable_incoming_utp": False,
+        "enable_outgoing_utp": utp,
+        "enable_incoming_utp": utp,
+        "enable_outgoing_tcp": not utp,
+        "enable_incoming_tcp": not utp,
+        "out_enc_policy": policy,
+        "in_enc_policy": policy,
+        "allowed_enc_level": lt.enc_level.pe_rc4 if policy == lt.enc_policy.pe_forced else lt.enc_level.pe_both,
         "alert_mask": category.error_notification | category.status_notification | category.peer_notification,
     }
 )
@@ -39,6 +50,8 @@ def add(request):
         params.ti = lt.torrent_info(source)
     params.save_path = request["folder"]
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    if not finding.get("pex", False):
+        params.flags |= lt.torrent_flags.disable_pex
     handle = session.add_torrent(params)
     if request["uploadLimit"]:
         handle.set_upload_limit(request["uploadLimit"])
@@ -67,6 +80,7 @@ while True:
         status = handle.status()
         say(
             state=str(status.state),
+            metadata=status.has_metadata,
             progress=status.progress,
             seeding=status.is_seeding and str(status.state) == "seeding",
             peers=status.num_peers,

@@ -4,12 +4,14 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../ports.ts';
 import { Program } from '../program.ts';
+import { encode } from '../torrent.ts';
 import { ask, until } from '../wait.ts';
-import type { AddRequest, Client, Place } from './client.ts';
+import type { AddRequest, Client, Finding, Place } from './client.ts';
 
 interface TorrentInfo {
   state: string;
   progress: number;
+  size: number;
   num_seeds: number;
   num_leechs: number;
 }
@@ -21,15 +23,19 @@ export class Qbittorrent implements Client {
   readonly takesPeers = true;
   readonly omitsEmptyFiles = false;
   readonly place: Place;
+  readonly #finding: Finding;
+  #hash = '';
   #program: Program | null = null;
   #webPort = 0;
 
-  constructor(place: Place) {
+  constructor(place: Place, finding: Finding = {}) {
     this.place = place;
+    this.#finding = finding;
   }
 
   async start(): Promise<void> {
     const { ip, port, home } = this.place;
+    const { dht, pex, lsd, utp, encrypted } = this.#finding;
     this.#webPort = await freePort('127.0.0.1');
     const config = join(home, 'qBittorrent/config');
     mkdirSync(config, { recursive: true });
@@ -47,11 +53,11 @@ WebUI\\CSRFProtection=false
 Session\\Port=${port}
 Session\\Interface=lo
 Session\\InterfaceAddress=${ip}
-Session\\DHTEnabled=false
-Session\\LSDEnabled=false
-Session\\PeXEnabled=false
-Session\\BTProtocol=TCP
-Session\\Encryption=0
+Session\\DHTEnabled=${dht !== undefined}
+Session\\LSDEnabled=${lsd ?? false}
+Session\\PeXEnabled=${pex ?? false}
+Session\\BTProtocol=${utp === true ? 'UTP' : 'TCP'}
+Session\\Encryption=${encrypted === true ? 1 : 0}
 Session\\MultiConnectionsPerIp=true
 Session\\QueueingSystemEnabled=false
 Session\\RefreshInterval=200
@@ -64,9 +70,11 @@ PortForwardingEnabled=false
     this.#program = new Program('qbittorrent-nox', [`--profile=${home}`], { home });
     this.#program.alsoLogs(join(home, 'qBittorrent/data/logs/qbittorrent.log'));
     await until('qbittorrent answers', () => this.#get('app/version'), { timeoutMs: 30_000 });
+    if (dht !== undefined) await this.#enterDht(dht);
   }
 
   async add(request: AddRequest): Promise<void> {
+    this.#hash = request.torrent.infoHash;
     const form = new FormData();
     if (request.source.startsWith('magnet:')) form.set('urls', request.source);
     else form.set('torrents', new Blob([readFileSync(request.source)]), 'it.torrent');
@@ -83,6 +91,11 @@ PortForwardingEnabled=false
     await until('qbittorrent takes the peers', async () => (await this.#post('torrents/addPeers', body)) !== null, {
       timeoutMs: 10_000,
     });
+  }
+
+  async hasMetadata(): Promise<boolean> {
+    const info = await this.#info();
+    return info !== undefined && info.size > 0 && !info.state.endsWith('metaDL');
   }
 
   async complete(): Promise<boolean> {
@@ -102,8 +115,24 @@ PortForwardingEnabled=false
     return this.#program?.tail() ?? '';
   }
 
+  /** This version has no setting for it, but learns the `nodes` of a torrent (BEP 5); this one is there for nothing else. */
+  async #enterDht(nodes: readonly string[]): Promise<void> {
+    const info = { length: 1, name: 'nodes', 'piece length': 16_384, pieces: Buffer.alloc(20) };
+    const endpoints = nodes.map((node) => [node.split(':')[0]!, Number(node.split(':')[1])]);
+    const form = new FormData();
+    form.set('torrents', new Blob([encode({ info, nodes: endpoints })]), 'nodes.torrent');
+    form.set('savepath', join(this.place.home, 'nodes'));
+    await this.#post('torrents/add', form);
+    await until('qbittorrent enters the DHT', async () => (await this.#dhtNodes()) > 0, { timeoutMs: 30_000 });
+  }
+
+  async #dhtNodes(): Promise<number> {
+    const text = await this.#get('transfer/info');
+    return text === null ? 0 : (JSON.parse(text) as { dht_nodes: number }).dht_nodes;
+  }
+
   async #info(): Promise<TorrentInfo | undefined> {
-    const text = await this.#get('torrents/info');
+    const text = await this.#get(`torrents/info?hashes=${this.#hash}`);
     return text === null ? undefined : (JSON.parse(text) as TorrentInfo[])[0];
   }
 

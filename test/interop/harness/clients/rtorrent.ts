@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { Program } from '../program.ts';
 import { until } from '../wait.ts';
-import type { AddRequest, Client, Place } from './client.ts';
+import type { AddRequest, Client, Finding, Place } from './client.ts';
 
 export class Rtorrent implements Client {
   readonly kind = 'rtorrent';
@@ -14,11 +14,13 @@ export class Rtorrent implements Client {
   /** What it has of a magnet link's torrent while it has no metadata. */
   readonly leaves: RegExp = /\.meta$/;
   readonly place: Place;
+  readonly #finding: Finding;
   #program: Program | null = null;
   #hash = '';
 
-  constructor(place: Place) {
+  constructor(place: Place, finding: Finding = {}) {
     this.place = place;
+    this.#finding = finding;
   }
 
   get #socket(): string {
@@ -27,6 +29,7 @@ export class Rtorrent implements Client {
 
   async start(): Promise<void> {
     const { ip, port, home } = this.place;
+    const { dht, pex, encrypted } = this.#finding;
     const rc = join(home, 'rc');
     writeFileSync(
       rc,
@@ -35,9 +38,10 @@ network.port_random.set = no
 network.bind_address.set = ${ip}
 session.path.set = ${home}
 directory.default.set = ${home}
-protocol.encryption.set = none
-protocol.pex.set = no
-dht.mode.set = disable
+protocol.encryption.set = ${encrypted === true ? 'allow_incoming,try_outgoing,require,require_RC4' : 'none'}
+protocol.pex.set = ${pex === true ? 'yes' : 'no'}
+dht.mode.set = ${dht === undefined ? 'disable' : 'on'}
+dht.port.set = ${port}
 trackers.use_udp.set = no
 throttle.max_uploads.set = 100
 network.max_open_files.set = 600
@@ -50,6 +54,10 @@ system.daemon.set = true
     this.#program = new Program('rtorrent', ['-n', '-o', `import=${rc}`], { home });
     this.#program.alsoLogs(join(home, 'rtorrent.log'));
     await until('rtorrent opens its socket', () => existsSync(this.#socket), { timeoutMs: 20_000 });
+    if (dht === undefined) return;
+    for (const node of dht) await this.#rpc('dht.add_node', '', node);
+    // what it looks for before, it looks for again a quarter of an hour later
+    await until('rtorrent enters the DHT', async () => (await this.#dhtNodes()) > 0, { timeoutMs: 60_000 });
   }
 
   async add(request: AddRequest): Promise<void> {
@@ -67,6 +75,10 @@ system.daemon.set = true
       });
       await this.#rpc('add_peer', this.#hash, peer);
     }
+  }
+
+  async hasMetadata(): Promise<boolean> {
+    return (await this.#integer('d.is_meta')) === 0;
   }
 
   async complete(): Promise<boolean> {
@@ -98,6 +110,13 @@ system.daemon.set = true
 
   tail(): string {
     return this.#program?.tail() ?? '';
+  }
+
+  async #dhtNodes(): Promise<number> {
+    const match = /<name>nodes<\/name><value><i8>(\d+)</.exec(
+      (await this.#rpc('dht.statistics', '')).replace(/\s+/g, ''),
+    );
+    return Number(match?.[1] ?? 0);
   }
 
   async #integer(method: string): Promise<number> {

@@ -3,7 +3,7 @@
 import { fileURLToPath } from 'node:url';
 import { Program } from '../program.ts';
 import { until } from '../wait.ts';
-import type { AddRequest, Client, Place } from './client.ts';
+import type { AddRequest, Client, Finding, Place } from './client.ts';
 
 export const SHOAL: string = fileURLToPath(new URL('../../../../packages/shoal/bin/shoal.js', import.meta.url));
 
@@ -30,6 +30,8 @@ export class ShoalRun {
   readonly program: Program;
   readonly lines: ShoalLine[] = [];
   readonly startedMs: number = performance.now();
+  /** From its start until it said that it has the torrent's metadata; null: not yet. */
+  foundMs: number | null = null;
   readonly #stray: string[] = [];
 
   constructor(args: readonly string[], home: string, onLine: (line: ShoalLine) => void = () => {}) {
@@ -39,6 +41,8 @@ export class ShoalRun {
         try {
           const line = JSON.parse(text) as ShoalLine;
           this.lines.push(line);
+          if (line.type === 'progress' && (line.bytesTotal ?? 0) > 0)
+            this.foundMs ??= performance.now() - this.startedMs;
           onLine(line);
         } catch {
           this.#stray.push(text);
@@ -76,6 +80,17 @@ export class ShoalRun {
 export interface ShoalOptions {
   /** Default: `seed` for a folder that is to be seeded, `get --seed` for the rest. */
   readonly command?: 'seed' | 'get' | 'get --seed';
+  /** Default: trackers, and peers it is told of, alone. */
+  readonly finding?: Finding;
+}
+
+/** The options that leave out what a test is not about. */
+export function findingArgs(finding: Finding = {}): string[] {
+  const { dht, pex, lsd } = finding;
+  const args = dht === undefined ? ['--no-dht'] : dht.flatMap((node) => ['--dht-bootstrap', node]);
+  if (pex !== true) args.push('--no-pex');
+  if (lsd !== true) args.push('--no-lsd');
+  return args;
 }
 
 export class Shoal implements Client {
@@ -84,11 +99,13 @@ export class Shoal implements Client {
   readonly omitsEmptyFiles = false;
   readonly place: Place;
   readonly #command: 'seed' | 'get' | 'get --seed';
+  readonly #finding: Finding;
   run: ShoalRun | null = null;
 
   constructor(place: Place, options: ShoalOptions = {}) {
     this.place = place;
     this.#command = options.command ?? 'get --seed';
+    this.#finding = options.finding ?? {};
   }
 
   async start(): Promise<void> {}
@@ -96,6 +113,7 @@ export class Shoal implements Client {
   async add(request: AddRequest): Promise<void> {
     const { ip, port, home } = this.place;
     const common = ['--bind', ip, '--port', `${port}`, ...(request.peers ?? []).flatMap((peer) => ['--peer', peer])];
+    common.push(...findingArgs(this.#finding));
     if (request.uploadLimit !== undefined) common.push('--up', `${request.uploadLimit}`);
     if (this.#command === 'seed') {
       this.run = new ShoalRun(['seed', request.source, request.folder, ...common], home);
@@ -104,6 +122,10 @@ export class Shoal implements Client {
     const seed = this.#command === 'get' ? [] : ['--seed'];
     const args = ['get', request.source, '-o', request.folder, '--state', `${home}/state`, ...seed, ...common];
     this.run = new ShoalRun(args, home);
+  }
+
+  async hasMetadata(): Promise<boolean> {
+    return this.run !== null && this.run.foundMs !== null;
   }
 
   async complete(): Promise<boolean> {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { freePort } from '../ports.ts';
 import { Program } from '../program.ts';
 import { ask, until } from '../wait.ts';
-import type { AddRequest, Client, Place } from './client.ts';
+import type { AddRequest, Client, Finding, Place } from './client.ts';
 
 interface TorrentStatus {
   status: number;
@@ -24,28 +24,33 @@ export class Transmission implements Client {
   readonly takesPeers = false;
   readonly omitsEmptyFiles = true;
   readonly place: Place;
+  readonly #finding: Finding;
   #program: Program | null = null;
   #rpcPort = 0;
+  readonly #rpcHost: string;
   #sessionId = '';
 
-  constructor(place: Place) {
+  constructor(place: Place, finding: Finding = {}) {
     this.place = place;
+    this.#finding = finding;
+    this.#rpcHost = place.enter === undefined ? '127.0.0.1' : place.ip;
   }
 
   async start(): Promise<void> {
-    const { ip, port, home } = this.place;
+    const { ip, port, home, enter } = this.place;
+    const { dht, pex, lsd, utp, encrypted } = this.#finding;
     this.#rpcPort = await freePort('127.0.0.1');
     const settings = {
       'bind-address-ipv4': ip,
       'bind-address-ipv6': '::1',
       'peer-port': port,
-      'dht-enabled': false,
-      'lpd-enabled': false,
-      'pex-enabled': false,
-      'utp-enabled': false,
+      'dht-enabled': dht !== undefined,
+      'lpd-enabled': lsd ?? false,
+      'pex-enabled': pex ?? false,
+      'utp-enabled': utp ?? false,
       'port-forwarding-enabled': false,
       'rpc-port': this.#rpcPort,
-      'rpc-bind-address': '127.0.0.1',
+      'rpc-bind-address': this.#rpcHost,
       'rpc-whitelist-enabled': false,
       'rpc-host-whitelist-enabled': false,
       'download-queue-enabled': false,
@@ -54,11 +59,13 @@ export class Transmission implements Client {
       'incomplete-dir-enabled': false,
       'download-dir': home,
       preallocation: 0,
-      encryption: 0,
+      encryption: encrypted === true ? 2 : 0,
       'message-level': 2,
     };
+    const nodes = (dht ?? []).map((node) => `${node.replace(':', ' ')}\n`);
+    writeFileSync(join(home, 'dht.bootstrap'), nodes.join(''));
     writeFileSync(join(home, 'settings.json'), JSON.stringify(settings));
-    this.#program = new Program('transmission-daemon', ['-f', '-g', home], { home });
+    this.#program = new Program('transmission-daemon', ['-f', '-g', home], { home, enter });
     await until('transmission answers', () => this.#rpc('session-get', {}), { timeoutMs: 20_000 });
   }
 
@@ -74,6 +81,10 @@ export class Transmission implements Client {
         'speed-limit-up': Math.ceil(request.uploadLimit / 1000),
       });
     }
+  }
+
+  async hasMetadata(): Promise<boolean> {
+    return (await this.#torrent())?.metadataPercentComplete === 1;
   }
 
   async complete(): Promise<boolean> {
@@ -111,7 +122,7 @@ export class Transmission implements Client {
   async #rpc(method: string, args: object): Promise<object | null> {
     for (let attempt = 0; attempt < 2; attempt++) {
       try {
-        const response = await ask(`http://127.0.0.1:${this.#rpcPort}/transmission/rpc`, {
+        const response = await ask(`http://${this.#rpcHost}:${this.#rpcPort}/transmission/rpc`, {
           method: 'POST',
           headers: { 'X-Transmission-Session-Id': this.#sessionId },
           body: JSON.stringify({ method, arguments: args }),
