@@ -309,6 +309,7 @@ test('a torrent that turns out to be private forgets whom it should not know', (
   b.add('1.0.0.3', 1, Lsd);
   b.add('1.0.0.4', 1, Magnet);
   b.add('1.0.0.5', 1, Manual);
+  expect(b.counts()).toEqual({ tracker: 1, pex: 1, dht: 1, lsd: 1, magnet: 2, incoming: 0 });
   const dialing = b.find('1.0.0.3', 1);
   const connected = b.find('1.0.0.2', 1);
   b.dialed(dialing, 0);

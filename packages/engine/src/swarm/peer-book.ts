@@ -35,6 +35,7 @@ export interface SourceCounts {
   readonly dht: number;
   readonly pex: number;
   readonly lsd: number;
+  /** Named by the magnet link or by hand. */
   readonly magnet: number;
   readonly incoming: number;
 }
@@ -333,7 +334,7 @@ export class PeerBook {
       dht: known(CandidateSource.Dht),
       pex: known(CandidateSource.Pex),
       lsd: known(CandidateSource.Lsd),
-      magnet: known(CandidateSource.Magnet),
+      magnet: known(BY_PERSON),
       incoming: known(CandidateSource.Incoming),
     };
   }
