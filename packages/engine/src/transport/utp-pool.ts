@@ -1,18 +1,16 @@
 /**
- * Owns the memory of uTP packets that wait: sent and not acknowledged, come out of order, or not yet read. Buffers of two
- * sizes, for packets of the internet and of a loopback or jumbo path, are used again and again.
+ * Owns the memory of uTP packets that wait: sent and not acknowledged, come out of order, or not yet read. Buffers of a few
+ * sizes, for the packets of the internet, of jumbo frames and of loopback, are used again and again.
  *
  * Limits: `limitBytes` for all that are out (64 MiB unless said); past it `take` gives null and the caller waits or drops.
- * Of those given back some are kept: 3 MiB of the small, 8 MiB of the large.
+ * Of those given back up to 4 MiB of each size are kept.
  */
 
 import { assert } from '../base/assert.ts';
 
-const SMALL_BYTES = 1536;
-/** Largest UDP payload there is, rounded up. */
-const LARGE_BYTES = 65536;
-const SMALL_KEPT = 2048;
-const LARGE_KEPT = 128;
+/** What a full packet of each usual length takes (utp-mtu.ts); the last holds the largest UDP payload there is. */
+const SIZES: readonly number[] = [1536, 4096, 9216, 16_640, 33_024, 65_536];
+const KEPT_BYTES = 4 << 20;
 
 /** One packet's memory. */
 export class PacketBuffer {
@@ -35,8 +33,8 @@ export class PacketPool {
   /** Bytes of memory that are out. */
   usedBytes = 0;
   readonly limitBytes: number;
-  readonly #small: PacketBuffer[] = [];
-  readonly #large: PacketBuffer[] = [];
+  /** Those that wait to be used again, by size. */
+  readonly #kept: readonly PacketBuffer[][] = SIZES.map(() => []);
 
   constructor(limitBytes: number) {
     this.limitBytes = limitBytes;
@@ -44,19 +42,19 @@ export class PacketPool {
 
   /** A buffer of at least `size` bytes, or null when too much is out. */
   take(size: number): PacketBuffer | null {
-    assert(size <= LARGE_BYTES, 'no datagram is that long');
-    const bytes = size <= SMALL_BYTES ? SMALL_BYTES : LARGE_BYTES;
+    let i = 0;
+    while (SIZES[i]! < size) i++;
+    assert(i < SIZES.length, 'no datagram is that long');
+    const bytes = SIZES[i]!;
     if (this.usedBytes + bytes > this.limitBytes) return null;
     this.usedBytes += bytes;
-    const kept = bytes === SMALL_BYTES ? this.#small.pop() : this.#large.pop();
-    return kept ?? new PacketBuffer(bytes);
+    return this.#kept[i]!.pop() ?? new PacketBuffer(bytes);
   }
 
   give(buffer: PacketBuffer): void {
     const bytes = buffer.bytes.length;
     this.usedBytes -= bytes;
-    if (bytes === SMALL_BYTES) {
-      if (this.#small.length < SMALL_KEPT) this.#small.push(buffer);
-    } else if (this.#large.length < LARGE_KEPT) this.#large.push(buffer);
+    const kept = this.#kept[SIZES.indexOf(bytes)]!;
+    if (kept.length * bytes < KEPT_BYTES) kept.push(buffer);
   }
 }
