@@ -65,7 +65,8 @@ export class Candidate {
   low = 0;
 
   constructor(compact: Uint8Array, ip: string, port: number, source: Source | null, router: boolean) {
-    const address = compact.subarray(ID_BYTES, compact.length - 2);
+    // a copy: a view would move the bytes themselves out of the heap
+    const address = compact.slice(ID_BYTES, compact.length - 2);
     this.compact = compact;
     this.ip = ip;
     this.port = port;

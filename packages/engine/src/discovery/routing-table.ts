@@ -39,7 +39,8 @@ export class RouteNode {
   rttMs: number;
 
   constructor(compact: Uint8Array, ip: string, port: number, now: number, rttMs: number) {
-    const address = compact.subarray(ID_BYTES, compact.length - 2);
+    // a copy: a view would move the bytes themselves out of the heap
+    const address = compact.slice(ID_BYTES, compact.length - 2);
     this.compact = compact;
     this.ip = ip;
     this.port = port;
