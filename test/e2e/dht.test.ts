@@ -280,9 +280,11 @@ describe('a publisher that is followed', () => {
     const seeds = box.path('seeds');
     const publish = (name: string, ...more: string[]) =>
       box.run('publish', `${name}.torrent`, '--key', 'tide.key', ...more, ...ask('--json'));
+    const atlas = randomBytes(2_000_000);
     for (const [i, name] of ['one', 'two'].entries()) {
       mkdirSync(`${seeds}/${name}`, { recursive: true });
-      writeFileSync(`${seeds}/${name}/tides`, randomBytes(300_000));
+      writeFileSync(`${seeds}/${name}/atlas`, atlas);
+      writeFileSync(`${seeds}/${name}/tides`, randomBytes(200_000));
       await box.run('create', `seeds/${name}`, '-o', `${name}.torrent`);
       await box.start('seed', `${name}.torrent`, 'seeds', ...at(`127.0.54.${i + 1}`), '--json').line('progress');
     }
@@ -291,7 +293,12 @@ describe('a publisher that is followed', () => {
     const get = box.start('get', link, '-o', 'out', ...at('127.0.54.9'), '--seed', '--follow-every', '1', '--json');
     await get.line('done', ({ name }) => name === 'one');
     expect((await publish('two')).code).toBe(0);
-    await get.line('done', ({ name }) => name === 'two');
+    const done = await get.line('done', ({ name }) => name === 'two');
+    // what it shares with the version before is copied, not fetched
+    expect(done['downloaded']).toBeLessThan(220_000);
+    const versions = get.lines.filter(({ type }) => type === 'version');
+    expect(versions.map(({ seq }) => seq)).toEqual([1, 2]);
+    expect(versions[1]!['infoHash']).toBe(done['infoHash']);
     expect(readFileSync(box.path('out/two/tides')).equals(readFileSync(`${seeds}/two/tides`))).toBe(true);
     get.kill('SIGINT');
     expect((await get.ended).code).toBe(0);

@@ -20,6 +20,7 @@ const EXPECTED: Readonly<Record<string, RegExp>> = {
   'download.mjs': /^tides: 16777234 bytes, all verified\n$/,
   'seed.mjs': /^made photos: 31 pieces.*\nseeding on .*\na friend fetched 500000 bytes\n$/,
   'stream.mjs': /^read bytes 8388608 to 9388608 while \d+% of the torrent was there\nthey equal the source\n$/,
+  'follow.mjs': /^version 1: 40000\d\d of 40000\d\d bytes fetched\nversion 2: \d{1,6} of 40000\d\d bytes fetched\n$/,
   'progress.mjs': /^ {2}0\.0%.*\n( *[\d.]+% .*\n)+done\n$/,
 };
 

@@ -59,6 +59,10 @@ export class JsonView implements TransferView {
 
   note(): void {}
 
+  version(job: Job, seq: number): void {
+    if (job.torrent !== null) this.#lines.emit('version', { ...hashesOf(job.torrent), seq });
+  }
+
   claimed(job: Job): void {
     this.#progress(job);
   }

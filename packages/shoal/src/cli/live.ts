@@ -18,7 +18,7 @@ import {
   sanitize,
   truncate,
 } from './format.ts';
-import { doneLine, failureLine, searchText, stoppedLine } from './plain.ts';
+import { doneLine, failureLine, searchText, stoppedLine, versionLine } from './plain.ts';
 import type { Screen } from './screen.ts';
 import type { Theme } from './theme.ts';
 import { type Job, nowMs, type TransferView } from './view.ts';
@@ -182,6 +182,10 @@ export class LiveView implements TransferView {
 
   note(text: string): void {
     this.#screen.print(text);
+  }
+
+  version(job: Job, seq: number): void {
+    this.#screen.print(versionLine(job, seq));
   }
 
   claimed(): void {

@@ -255,7 +255,9 @@ its trackers alone. \`progress\` of --json counts in \`sources\` the peers known
 
 Ctrl-C stops cleanly and the same command goes on where it was; Ctrl-C again leaves at once. Only what was verified
 and written is ever claimed, even after a crash. With --json stdout holds only JSON lines, of the types listening,
-progress, error, done, end. --timeout bounds the wait for a first peer, not the download.`;
+progress, error, done, end, and with --seed and a publisher's link version (seq), each time it stands for another torrent;
+what that one shares with the one before is not downloaded again. --timeout bounds the wait for a first peer, not the
+download.`;
 
 const SEED_HELP = `
 Examples:

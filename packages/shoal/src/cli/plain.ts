@@ -32,6 +32,10 @@ export class PlainView implements TransferView {
     this.#out(`${text}\n`);
   }
 
+  version(job: Job, seq: number): void {
+    this.#out(`${versionLine(job, seq)}\n`);
+  }
+
   claimed(job: Job): void {
     if (job.torrent !== null) this.#out(`${claimLine(job.torrent)}\n`);
   }
@@ -61,6 +65,11 @@ export class PlainView implements TransferView {
   end(_exitCode: ExitCode): void {
     for (const job of this.#jobs) if (job.state === 'interrupted') this.#out(`${stoppedLine(job, this.#resumes)}\n`);
   }
+}
+
+export function versionLine(job: Job, seq: number): string {
+  const torrent = job.torrent;
+  return `version ${seq}: ${torrent?.infoHash ?? torrent?.infoHashV2 ?? sanitize(job.label)}`;
 }
 
 export function claimLine(torrent: Torrent): string {

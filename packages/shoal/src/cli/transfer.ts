@@ -133,6 +133,7 @@ class Transfer {
       }
       const taken = job;
       taken.torrent = torrent;
+      this.#request.view.version(taken, follower.seq!);
       this.#carry(taken, item, signal).catch((error: unknown) => {
         // a version that was overtaken is nobody's business any more
         if (this.#jobs.includes(taken)) this.#ended(taken, impatient.aborted ? impatient.reason : error);

@@ -18,6 +18,8 @@ export interface TransferView {
   listening(host: string, port: number): void;
   /** Something a person wants to know and a program does not. */
   note(text: string): void;
+  /** A publisher's key stands for this torrent now, by its number so and so. */
+  version(job: Job, seq: number): void;
   /** What is claimed before any peer is asked. */
   claimed(job: Job): void;
   /** Called several times a second while anything runs. `dhtNodes`: how many the session knows; null: it uses no DHT. */
