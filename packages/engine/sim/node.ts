@@ -5,7 +5,7 @@
 
 import { assert } from '../src/base/assert.ts';
 import { Bitfield } from '../src/base/bitfield.ts';
-import { Ed25519 } from '../src/base/ed25519.ts';
+import { PlatformCrypto } from '../src/base/platform-crypto.ts';
 import type { Clock, Crypto, Loop, Ports, Random } from '../src/base/ports.ts';
 import type { Rng } from '../src/base/random.ts';
 import { SlotPool } from '../src/base/slot-pool.ts';
@@ -92,7 +92,7 @@ export class SimPorts implements Ports {
   readonly loop: SimLoop;
   readonly random: Random;
   /** Real, and determined by its inputs. */
-  readonly crypto: Crypto = new Ed25519();
+  readonly crypto: Crypto = new PlatformCrypto();
   readonly net: ProcessNet;
   readonly http: ProcessHttp;
   readonly files: SimFiles;
