@@ -78,7 +78,7 @@ function listen(node: SimNode, accept: (conn: Conn) => void, port = 6881): void 
 }
 
 function connect(p: Pair): Conn {
-  const conn = p.a.ports!.net.connect({ ip: p.b.host.ip, port: 6881 }, null, p.near);
+  const conn = p.a.ports!.net.connect({ ip: p.b.host.ip, port: 6881 }, p.near);
   p.near.conn = conn;
   return conn;
 }
@@ -140,7 +140,7 @@ test('connections share an uplink evenly, and a downlink holds them to its rate'
         conn.sink = far;
       });
       const near = new Notes(world);
-      const conn = a.ports!.net.connect({ ip: b.host.ip, port: 6881 }, null, near);
+      const conn = a.ports!.net.connect({ ip: b.host.ip, port: 6881 }, near);
       near.onSentNext = (): void => conn.send([new Uint8Array(50_000)], 1);
       world.call(100, () => near.onSentNext!());
     }
@@ -185,7 +185,7 @@ test('refused, dropped, unreachable, nobody there', () => {
   };
   const attempt = (ip: string): Notes => {
     const notes = new Notes(world);
-    a.ports!.net.connect({ ip, port: 6881 }, null, notes);
+    a.ports!.net.connect({ ip, port: 6881 }, notes);
     return notes;
   };
   const cases: [string, string, number][] = [
