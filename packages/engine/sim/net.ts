@@ -171,6 +171,9 @@ export class ProcessNet implements Net {
   /** Its sessions ask their filter themselves. */
   setFilter(): void {}
 
+  /** There are no proxies here; what a session keeps off beside one stays off by itself. */
+  setProxy(): void {}
+
   connect(remote: Endpoint, sink: ConnSink): Conn {
     return this.host.net.connect(this.host, remote, sink);
   }

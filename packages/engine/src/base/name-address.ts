@@ -4,7 +4,7 @@
  * place when it speaks to the proxy, and nobody else is ever told of them.
  */
 
-export const NAME_ADDRESS_COUNT = 1 << 17;
+export const NAME_ADDRESS_COUNT: number = 1 << 17;
 
 /** By number, 0 to NAME_ADDRESS_COUNT - 1. */
 export function nameAddress(number: number): string {

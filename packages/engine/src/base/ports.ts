@@ -8,6 +8,7 @@
  */
 
 import type { IoFault } from './errors.ts';
+import type { ProxySettings } from './proxy.ts';
 import type { SlotPool } from './slot-pool.ts';
 
 /** An address of a peer or server: canonical IP text (v6 without brackets) and a port. */
@@ -104,10 +105,22 @@ export interface Net {
   setEgress(addresses: readonly string[]): void;
   /** Neither reached nor heard from now on, by whatever protocol; look-ups of names are not concerned. */
   setFilter(filter: AddressFilter): void;
-  /** Failure comes as `onClosed(fault)`. */
+  /**
+   * What `wayOf` (base/proxy.ts) gives to the proxy goes through it from now on, or not at all; whatever went another way
+   * is ended. Faults: EPROXYDOWN, it cannot be reached; EPROXYAUTH, EPROXYDENIED, EPROXY.
+   */
+  setProxy(proxy: ProxySettings | null): void;
+  /** To a peer. Failure comes as `onClosed(fault)`. */
   connect(remote: Endpoint, sink: ConnSink): Conn;
-  /** Resolves a host name (c-ares in host, never the libuv pool). IP text resolves to itself. */
-  resolve(host: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void;
+  /**
+   * Resolves a host name (c-ares in host, never the libuv pool). IP text resolves to itself; what the proxy resolves, to
+   * one address that stands for the name (base/name-address.ts). `use`: whose name it is; default: a peer's.
+   */
+  resolve(
+    host: string,
+    done: (fault: IoFault | null, ips: readonly string[]) => void,
+    use?: 'peers' | 'trackers',
+  ): void;
   /** A UDP socket; port 0: one the system picks. Could not bind: `onUdpFault`, later. */
   udp(local: Endpoint, options: UdpOptions, sink: UdpSink): UdpSocket;
   /** The addresses of this machine now, loopback included. */
@@ -131,6 +144,12 @@ export interface UdpOptions {
   readonly shared: boolean;
   /** Bytes of receive and send buffer to ask the system for; 0: its default. */
   readonly bufferBytes: number;
+  /**
+   * With whom it speaks, which says whether it goes through a proxy; default: peers. 'local': with a router, which is never
+   * reached through one. A socket through a proxy is bound again and again, as the proxy's relay comes and goes, has a
+   * local address of its own, and sends to either family.
+   */
+  readonly use?: 'peers' | 'trackers' | 'local';
 }
 
 export interface UdpSink {

@@ -5,18 +5,26 @@
  * Names are resolved here and the address is pinned for the connection, so that what was judged is what is connected.
  * A redirect leads from a public server to a private or local address never, and only ever to http or https. What a torrent
  * names in the local network is asked for only where it looks like a tracker.
+ * Through a proxy names are the proxy's to look up, so that only names and addresses as they stand are judged; what they
+ * stand for there is for the proxy to allow. An HTTP proxy is asked for `http:` as HTTP has it, for `https:` by CONNECT.
  * Certificates are verified; there is no switch. Connections are not kept.
  */
 
 import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';
+import tls from 'node:tls';
 import { createGunzip, createInflate, type Gunzip, type Inflate } from 'node:zlib';
 import type { IoFault } from '../base/errors.ts';
 import type { Http, HttpHandle, HttpRequest, HttpResponse } from '../base/ports.ts';
-import type { Egress } from './egress.ts';
+import { type ProxySettings, proxyLabel, type Traffic } from '../base/proxy.ts';
+import { userOf } from '../transport/proxy.ts';
+import { basicAuth } from '../transport/proxy-http.ts';
+import { type Egress, noWay } from './egress.ts';
 import { errorCode, fault, faultOf } from './fault.ts';
-import { isPrivateAddress } from './private-address.ts';
+import { isLocalName, isPrivateAddress } from './private-address.ts';
+import { ProxyServer } from './proxy-server.ts';
+import { openTunnel, type Tunnel } from './proxy-tunnel.ts';
 import { plainIp } from './tcp.ts';
 
 const MAX_TIMEOUT_MS = 600_000;
@@ -27,23 +35,24 @@ type Done = (fault: IoFault | null, response: HttpResponse | null) => void;
 export type Resolve = (host: string, done: (fault: IoFault | null, ips: readonly string[]) => void) => void;
 
 export class HostHttp implements Http {
-  readonly #resolve: Resolve;
-  readonly #isPrivate: (ip: string) => boolean;
-  readonly #egress: Egress;
+  readonly #gate: Gate;
   readonly #running = new Set<Exchange>();
 
-  /** `isPrivate`: which addresses a public server may not lead to. */
-  constructor(resolve: Resolve, egress: Egress, isPrivate: (ip: string) => boolean = isPrivateAddress) {
-    this.#resolve = resolve;
-    this.#egress = egress;
-    this.#isPrivate = isPrivate;
+  /** `resolve`: by this machine's name servers. `isPrivate`: which addresses a public server may not lead to. */
+  constructor(
+    resolve: Resolve,
+    egress: Egress,
+    isPrivate: (ip: string) => boolean = isPrivateAddress,
+    server: ProxyServer = new ProxyServer(resolve),
+  ) {
+    this.#gate = { resolve, egress, server, isPrivate };
     egress.onChange(() => {
       for (const exchange of [...this.#running]) exchange.egressChanged();
     });
   }
 
   get(request: HttpRequest, done: Done): HttpHandle {
-    const exchange: Exchange = new Exchange(request, this.#resolve, this.#egress, this.#isPrivate, (why, response) => {
+    const exchange: Exchange = new Exchange(request, this.#gate, (why, response) => {
       this.#running.delete(exchange);
       done(why, response);
     });
@@ -62,14 +71,26 @@ export class HostHttp implements Http {
   }
 }
 
+interface Gate {
+  readonly resolve: Resolve;
+  readonly egress: Egress;
+  readonly server: ProxyServer;
+  readonly isPrivate: (ip: string) => boolean;
+}
+
 /** One request with its redirects. */
 class Exchange {
   readonly #request: HttpRequest;
   readonly #resolve: Resolve;
   readonly #egress: Egress;
+  readonly #server: ProxyServer;
   readonly #isPrivate: (ip: string) => boolean;
   readonly #done: Done;
   readonly #timer: NodeJS.Timeout;
+  readonly #traffic: Traffic;
+  /** What all of it goes through, or null. */
+  readonly #proxy: ProxySettings | null;
+  #closeTunnel: () => void = () => {};
   #sent: http.ClientRequest | null = null;
   #unzip: Gunzip | Inflate | null = null;
   /** The address it leaves from, where that is not the system's choice. */
@@ -80,12 +101,15 @@ class Exchange {
   #wasPublic = false;
   #shown: string;
 
-  constructor(request: HttpRequest, resolve: Resolve, egress: Egress, isPrivate: (ip: string) => boolean, done: Done) {
-    this.#egress = egress;
-    this.#isPrivate = isPrivate;
+  constructor(request: HttpRequest, gate: Gate, done: Done) {
+    this.#egress = gate.egress;
+    this.#server = gate.server;
+    this.#isPrivate = gate.isPrivate;
+    this.#resolve = gate.resolve;
     this.#request = request;
-    this.#resolve = resolve;
     this.#done = done;
+    this.#traffic = TRAFFIC[request.origin];
+    this.#proxy = this.#egress.wayOf(this.#traffic) === 'direct' ? null : this.#egress.proxy;
     this.#shown = shownUrl(request.url);
     const timeoutMs = Math.min(Math.max(request.timeoutMs, 1), MAX_TIMEOUT_MS);
     this.#timer = setTimeout(() => {
@@ -100,13 +124,18 @@ class Exchange {
     const heard = this.#redirects > 0 || (socket !== null && !socket.connecting && socket.bytesWritten > 0);
     this.#over = true;
     clearTimeout(this.#timer);
+    this.#closeTunnel();
     this.#sent?.destroy();
     this.#unzip?.destroy();
     return heard;
   }
 
-  /** Ends it when it left from an address that went. */
+  /** Ends it when it goes by a way that is closed now. */
   egressChanged(): void {
+    if (!this.#egress.allows(this.#traffic, this.#proxy)) {
+      this.#fail(fault('ENETDOWN', `${this.#shown}: the way it went is closed`));
+      return;
+    }
     if (this.#local === null || this.#egress.holds(this.#local)) return;
     this.#fail(fault('ENETDOWN', `${this.#shown}: the address it left from is gone`));
   }
@@ -136,6 +165,10 @@ class Exchange {
       this.#fail(fault('ELOCAL', `${this.#shown}: a router is at an address of the local network`));
       return;
     }
+    if (this.#proxy !== null) {
+      this.#through(this.#proxy, url, host);
+      return;
+    }
     this.#resolve(host, (why, ips) => {
       if (this.#over) return;
       const usable = this.#usable(url, ips);
@@ -148,6 +181,67 @@ class Exchange {
       } else if (this.#request.family !== null && ips.every((ip) => net.isIP(ip) !== this.#request.family)) {
         this.#fail(fault('ENOFAMILY', `${this.#shown} has no IPv${this.#request.family} address`));
       } else this.#fail(fault('ENOTFOUND', `${this.#shown}: no address that can be reached from here`));
+    });
+  }
+
+  /** Judges what is known of a server that only the proxy looks up, and asks the proxy for it. */
+  #through(proxy: ProxySettings, url: URL, host: string): void {
+    const { family, origin } = this.#request;
+    const isAddress = net.isIP(host) !== 0;
+    const isLocal = isAddress ? this.#isPrivate(host) : isLocalName(host);
+    if (this.#egress.wayOf(this.#traffic) === 'off') {
+      this.#fail(faultOf(this.#egress.closedBy('such requests'), `get ${this.#shown}`));
+    } else if (isLocal && this.#wasPublic) {
+      this.#fail(fault('EREDIRECT', `${this.#shown}: a public server may not lead to a local address`));
+    } else if (isLocal && origin === 'tracker' && !TRACKER_PATH.test(url.pathname)) {
+      this.#fail(fault('ELOCAL', `${this.#shown}: no tracker's path, and at a local address`));
+    } else if (family !== null && (isAddress ? net.isIP(host) : 4) !== family) {
+      // which family a name is reached by is the proxy's choice; it is asked once, for IPv4
+      this.#fail(fault('ENOFAMILY', `${this.#shown}: not over IPv${family} through a proxy`));
+    } else if (isAddress && this.#egress.blocks(host)) {
+      this.#fail(fault('ENOTFOUND', `${this.#shown}: no address that can be reached from here`));
+    } else if (proxy.kind === 'http' && url.protocol === 'http:') this.#askProxy(proxy, url, host);
+    else {
+      const port = portOf(url);
+      this.#closeTunnel = openTunnel(proxy, { host, port }, this.#server, this.#egress, (why, tunnel) => {
+        this.#closeTunnel = () => {};
+        if (this.#over) tunnel?.socket.destroy();
+        else if (tunnel === null) this.#fail(fault(why!.code, `${this.#shown}: ${why!.message}`));
+        else this.#inTunnel(url, host, tunnel);
+      });
+    }
+  }
+
+  #inTunnel(url: URL, host: string, { socket, localIp }: Tunnel): void {
+    this.#local = plainIp(localIp);
+    const isAddress = net.isIP(host) !== 0;
+    const secure = url.protocol === 'https:';
+    this.#send(url, host, {
+      createConnection: () =>
+        secure ? tls.connect({ socket, host, ...(isAddress ? {} : { servername: host }) }) : socket,
+    });
+  }
+
+  /** An HTTP proxy takes the whole URL. */
+  #askProxy(proxy: ProxySettings, url: URL, host: string): void {
+    this.#server.find(proxy, (why, ip) => {
+      if (this.#over) return;
+      const local = why === null ? this.#egress.from(ip) : undefined;
+      if (why !== null || local === undefined) {
+        const reason = why ?? faultOf(noWay(ip), `reach ${proxyLabel(proxy)}`);
+        this.#fail(fault(reason.code, `${this.#shown}: ${reason.message}`));
+        return;
+      }
+      this.#local = local;
+      const login = userOf(proxy);
+      this.#send(url, host, {
+        agent: false,
+        host: ip,
+        port: proxy.port,
+        path: `http://${url.host}${url.pathname}${url.search}`,
+        headers: { host: url.host, ...(login === null ? {} : { 'proxy-authorization': basicAuth(login) }) },
+        ...(local === null ? {} : { localAddress: local }),
+      });
     });
   }
 
@@ -167,17 +261,8 @@ class Exchange {
     this.#local = local;
     // one local address serves one family
     const ips = local === null ? reachable : reachable.filter((ip) => net.isIP(ip) === net.isIP(local));
-    const secure = url.protocol === 'https:';
-    const { method = 'GET', body } = this.#request;
-    const length = body === undefined ? {} : { 'content-length': body.length };
-    const options: https.RequestOptions = {
-      method,
-      host,
-      port: url.port === '' ? (secure ? 443 : 80) : Number(url.port),
-      path: url.pathname + url.search,
-      headers: { 'accept-encoding': 'gzip, deflate', ...this.#request.headers, ...length, connection: 'close' },
+    this.#send(url, host, {
       agent: false,
-      maxHeaderSize: MAX_HEADER_BYTES,
       // pinned: what was resolved and judged above is what is connected to
       lookup: (_host, how, found) => {
         const all = ips.map((address) => ({ address, family: net.isIP(address) }));
@@ -185,6 +270,27 @@ class Exchange {
         else found(null, all[0]!.address, all[0]!.family);
       },
       ...(local === null ? {} : { localAddress: local }),
+    });
+  }
+
+  /** `way`: how the server is reached. */
+  #send(url: URL, host: string, way: https.RequestOptions): void {
+    const secure = url.protocol === 'https:';
+    const { method = 'GET', body } = this.#request;
+    const options: https.RequestOptions = {
+      method,
+      host,
+      port: portOf(url),
+      path: url.pathname + url.search,
+      maxHeaderSize: MAX_HEADER_BYTES,
+      ...way,
+      headers: {
+        'accept-encoding': 'gzip, deflate',
+        ...this.#request.headers,
+        ...(body === undefined ? {} : { 'content-length': body.length }),
+        ...(way.headers as http.OutgoingHttpHeaders | undefined),
+        connection: 'close',
+      },
     };
     if (url.username !== '') {
       options.auth = `${decodeText(url.username)}:${decodeText(url.password)}`;
@@ -196,21 +302,28 @@ class Exchange {
       sent.on('error', (error) => {
         if (this.#sent === sent) this.#fail(this.#faultOf(error));
       });
-      sent.on('response', (response) => this.#answered(url, response));
+      sent.on('response', (response) => this.#answered(url, host, response));
       sent.end(body);
     } catch (error) {
       this.#fail(this.#faultOf(error));
     }
   }
 
-  #answered(url: URL, response: http.IncomingMessage): void {
+  #answered(url: URL, host: string, response: http.IncomingMessage): void {
     if (this.#over) {
       response.destroy();
       return;
     }
-    const remoteIp = plainIp(response.socket.remoteAddress ?? '');
-    if (remoteIp !== '' && !this.#isPrivate(remoteIp)) this.#wasPublic = true;
+    const remoteIp = this.#proxy === null ? plainIp(response.socket.remoteAddress ?? '') : this.#ipOf(host);
+    const isName = this.#proxy !== null && net.isIP(host) === 0;
+    if (isName ? !isLocalName(host) : remoteIp !== '' && !this.#isPrivate(remoteIp)) this.#wasPublic = true;
     const status = response.statusCode ?? 0;
+    if (status === 407 && this.#proxy?.kind === 'http') {
+      this.#fail(
+        fault('EPROXYAUTH', `${this.#shown}: ${proxyLabel(this.#proxy)} does not know this user and password`),
+      );
+      return;
+    }
     const location = response.headers.location;
     if (location !== undefined && [301, 302, 303, 307, 308].includes(status)) {
       this.#redirects += 1;
@@ -224,6 +337,11 @@ class Exchange {
       return;
     }
     this.#collect(response, status, remoteIp);
+  }
+
+  /** Through a proxy: the address that was asked for, or the one that stands for the name. */
+  #ipOf(host: string): string {
+    return net.isIP(host) !== 0 ? host : (this.#server.names.addressOf(host) ?? '');
   }
 
   #collect(response: http.IncomingMessage, status: number, remoteIp: string): void {
@@ -288,6 +406,9 @@ class Exchange {
     }
     if (code.startsWith('HPE_')) return fault('EBADHTTP', `${this.#shown}: the answer is no HTTP`);
     if (error instanceof AggregateError) return this.#faultOf(error.errors[0]);
+    if (this.#proxy?.kind === 'http' && code === 'ECONNREFUSED') {
+      return fault('EPROXYDOWN', `${this.#shown}: ${faultOf(error, `reach ${proxyLabel(this.#proxy)}`).message}`);
+    }
     return faultOf(error, `get ${this.#shown}`);
   }
 }
@@ -304,6 +425,16 @@ function plainHeaders(response: http.IncomingMessage): Record<string, string> {
     if (value !== undefined) headers[name] = Array.isArray(value) ? value.join(', ') : value;
   }
   return headers;
+}
+
+const TRAFFIC: Readonly<Record<HttpRequest['origin'], Traffic>> = {
+  person: 'fetch',
+  tracker: 'http-tracker',
+  gateway: 'port-map',
+};
+
+function portOf(url: URL): number {
+  return url.port !== '' ? Number(url.port) : url.protocol === 'https:' ? 443 : 80;
 }
 
 /** Without secrets: a passkey stands in path or query. */

@@ -13,6 +13,7 @@ import { HostHttp } from './http.ts';
 import { HostLoop } from './loop.ts';
 import { MemoryState } from './memory-state.ts';
 import { HostNet } from './net.ts';
+import { isPrivateAddress } from './private-address.ts';
 import { HostRandom } from './random.ts';
 import { makeSlotMemory } from './slot-memory.ts';
 import { SplitState } from './split-state.ts';
@@ -43,7 +44,7 @@ export function createHostPorts(options: HostOptions = {}): Ports {
   const clock = new HostClock();
   const loop = new HostLoop(clock);
   const net = new HostNet(slots.receive, connectionLimit());
-  const http = new HostHttp((host, done) => net.resolve(host, done), net.egress);
+  const http = new HostHttp((host, done) => net.resolveHere(host, done), net.egress, isPrivateAddress, net.proxyServer);
   const files = new HostFiles(memory.buffer as SharedArrayBuffer);
   const hasher = new HashPool(slots, options.hashThreads ?? Math.min(availableParallelism(), 8));
   const folder = options.state ?? null;

@@ -1,5 +1,6 @@
 /** The Net port of the real machine: TCP, UDP, names and interfaces, each from its own file. */
 
+import { isIP } from 'node:net';
 import type { IoFault } from '../base/errors.ts';
 import type {
   AddressFilter,
@@ -15,8 +16,11 @@ import type {
   UdpSink,
   UdpSocket,
 } from '../base/ports.ts';
+import type { ProxySettings } from '../base/proxy.ts';
 import { Egress } from './egress.ts';
+import { faultOf } from './fault.ts';
 import { hostGateways } from './gateways.ts';
+import { ProxyServer } from './proxy-server.ts';
 import { NameResolver } from './resolver.ts';
 import { TcpNet } from './tcp.ts';
 import { hostInterfaces, UdpSockets } from './udp.ts';
@@ -27,11 +31,12 @@ export class HostNet implements Net {
   readonly #names: NameResolver;
   /** Asked by HTTP too. */
   readonly egress: Egress = new Egress();
+  readonly proxyServer: ProxyServer = new ProxyServer((host, done) => this.#names.resolve(host, done));
 
   /** `receive`: where all connections read into. `maxIncoming`: no more are taken than let the total be this. */
   constructor(receive: Uint8Array, maxIncoming: number = Number.POSITIVE_INFINITY) {
-    this.#tcp = new TcpNet(receive, this.egress, maxIncoming);
-    this.#udp = new UdpSockets(this.egress);
+    this.#tcp = new TcpNet(receive, this.egress, maxIncoming, this.proxyServer);
+    this.#udp = new UdpSockets(this.egress, this.proxyServer);
     this.#names = new NameResolver(this.egress);
   }
 
@@ -47,11 +52,31 @@ export class HostNet implements Net {
     this.egress.setFilter(filter);
   }
 
+  setProxy(proxy: ProxySettings | null): void {
+    this.egress.setProxy(proxy);
+  }
+
   connect(remote: Endpoint, sink: ConnSink): Conn {
     return this.#tcp.connect(remote, sink);
   }
 
-  resolve(host: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void {
+  resolve(
+    host: string,
+    done: (fault: IoFault | null, ips: readonly string[]) => void,
+    use: 'peers' | 'trackers' = 'peers',
+  ): void {
+    const way = this.egress.wayOf(use === 'peers' ? 'peer-name' : 'tracker-name');
+    const bare = host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host;
+    if (way === 'direct' || isIP(bare) !== 0) return this.#names.resolve(host, done);
+    const ip = way === 'proxy' ? this.proxyServer.names.addressOf(bare) : null;
+    setImmediate(() => {
+      if (ip !== null) done(null, [ip]);
+      else done(faultOf(this.egress.closedBy('more names'), `resolve ${bare.slice(0, 100)}`), []);
+    });
+  }
+
+  /** By this machine's name servers, whatever it is for: of those who ask the gate themselves. */
+  resolveHere(host: string, done: (fault: IoFault | null, ips: readonly string[]) => void): void {
     this.#names.resolve(host, done);
   }
 

@@ -38,6 +38,12 @@ export function isPrivateAddress(ip: string): boolean {
   return inner !== null && blocked.check(inner, 'ipv4');
 }
 
+/** Names that mean this machine or its network, wherever they are looked up. */
+export function isLocalName(host: string): boolean {
+  const name = host.toLowerCase().replace(/\.$/, '');
+  return !name.includes('.') || /\.(localhost|local|internal|lan|home|home\.arpa)$/.test(name);
+}
+
 function innerV4(ip: string): string | null {
   // the URL parser writes any v6 in its one canonical form
   const groups = expand(new URL(`http://[${ip}]/`).hostname.slice(1, -1));

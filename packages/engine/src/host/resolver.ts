@@ -30,11 +30,14 @@ export class NameResolver {
   #hosts: Map<string, string[]> | null = null;
   #hostsMs = 0;
   #closed = false;
+  /** Counts the changes of ways and addresses: who began before one asks nobody after it. */
+  #round = 0;
   readonly #egress: Egress;
 
   constructor(egress: Egress) {
     this.#egress = egress;
     egress.onChange(() => {
+      this.#round += 1;
       this.#resolver?.cancel();
       this.#resolver = null;
     });
@@ -61,9 +64,11 @@ export class NameResolver {
     const timer = setTimeout(() => {
       finish(fault('ETIMEOUT', `could not resolve ${wanted}: no answer for 15 s`), []);
     }, TIMEOUT_MS);
+    const round = this.#round;
     this.#fromHosts(wanted, (ips) => {
       if (over || this.#closed) return;
       if (ips.length > 0) finish(null, ips);
+      else if (round !== this.#round) finish(fault('ECANCELED', `gave up resolving ${wanted}`), []);
       else this.#ask(wanted, finish);
     });
   }

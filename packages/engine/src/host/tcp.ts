@@ -7,16 +7,21 @@
  * entry of each view.
  *
  * Invariants: nothing throws; sinks are never called from inside a call; after `onClosed` no sink is called and the
- * handle is gone. A connection that the other side half-closes is over.
- * Limits: 15 s to connect, 511 connections waiting to be accepted.
+ * handle is gone. A connection that the other side half-closes is over. One through a proxy is up when the proxy says so.
+ * Limits: 15 s to connect, 30 s through a proxy; 511 connections waiting to be accepted.
  */
 
 import net from 'node:net';
 import { assert } from '../base/assert.ts';
 import type { IoFault } from '../base/errors.ts';
 import type { Conn, ConnSink, Endpoint, Listener, ListenSink } from '../base/ports.ts';
+import { type ProxySettings, proxyLabel } from '../base/proxy.ts';
+import { dialogueWith } from '../transport/proxy.ts';
+import type { ProxyDialogue } from '../transport/proxy-dialogue.ts';
 import { type Egress, noWay } from './egress.ts';
 import { fault, faultOf } from './fault.ts';
+import { nobodyKnows, ProxyServer } from './proxy-server.ts';
+import { PROXY_TIMEOUT_MS } from './proxy-tunnel.ts';
 
 const CONNECT_TIMEOUT_MS = 15_000;
 const BACKLOG = 511;
@@ -28,26 +33,45 @@ export class TcpNet {
 
   readonly #maxIncoming: number;
   readonly #egress: Egress;
+  readonly #server: ProxyServer;
 
   /** `receive`: where all connections read into. `maxIncoming`: no more are taken than let the total be this. */
-  constructor(receive: Uint8Array, egress: Egress, maxIncoming: number = Number.POSITIVE_INFINITY) {
+  constructor(
+    receive: Uint8Array,
+    egress: Egress,
+    maxIncoming: number = Number.POSITIVE_INFINITY,
+    server: ProxyServer = new ProxyServer(nobodyKnows),
+  ) {
     this.#receive = receive;
     this.#egress = egress;
+    this.#server = server;
     egress.onChange(() => {
-      for (const conn of [...this.#conns]) if (!egress.holds(conn.local.ip)) conn.cut();
+      for (const conn of [...this.#conns]) {
+        const may = egress.allows(conn.incoming ? 'incoming' : 'peer-tcp', conn.proxy);
+        if (!may || !egress.holds(conn.local.ip)) conn.cut();
+      }
+      if (egress.wayOf('incoming') === 'direct') return;
+      for (const listener of [...this.#listeners]) listener.cut(egress.closedBy('incoming connections'));
     });
     this.#maxIncoming = maxIncoming;
   }
 
   listen(local: Endpoint, sink: ListenSink): Listener {
-    return new TcpListener(local, sink, this.#receive, this.#conns, this.#listeners, this.#maxIncoming);
+    const why = this.#egress.wayOf('incoming') === 'direct' ? null : this.#egress.closedBy('incoming connections');
+    return new TcpListener(local, sink, this.#receive, this.#conns, this.#listeners, this.#maxIncoming, why);
   }
 
   connect(remote: Endpoint, sink: ConnSink): Conn {
-    const bindIp = this.#egress.towards(remote.ip);
-    const conn = new TcpConn(false, remote, { ip: bindIp ?? '', port: 0 }, this.#receive, this.#conns);
+    const proxy = this.#egress.wayOf('peer-tcp') === 'proxy' ? this.#egress.proxy : null;
+    const name = this.#server.names.nameOf(remote.ip);
+    // what stands for a name is nobody's address
+    const isClosed = name === null ? this.#egress.blocks(remote.ip) : proxy === null;
+    const bindIp = isClosed ? undefined : this.#egress.from(remote.ip);
+    const local = { ip: proxy === null ? (bindIp ?? '') : '', port: 0 };
+    const conn = new TcpConn(false, remote, local, this.#receive, this.#conns, proxy);
     conn.sink = sink;
-    conn.dial(bindIp);
+    if (proxy === null || isClosed) conn.dial(bindIp);
+    else conn.dialThrough(proxy, name ?? remote.ip, this.#server, this.#egress);
     return conn;
   }
 
@@ -89,8 +113,12 @@ class TcpConn implements Conn {
   readonly remote: Endpoint;
   local: Endpoint;
   sink: ConnSink = nowhere;
+  /** What it goes through, or null. */
+  readonly proxy: ProxySettings | null;
   readonly #receive: Uint8Array;
   readonly #all: Set<TcpConn>;
+  /** With the proxy, until it has connected. */
+  #dialogue: ProxyDialogue | null = null;
   #socket: RawSocket | null = null;
   #fault: IoFault | null = null;
   #closing = false;
@@ -103,7 +131,15 @@ class TcpConn implements Conn {
     else sentQueue.add(this);
   };
 
-  constructor(incoming: boolean, remote: Endpoint, local: Endpoint, receive: Uint8Array, all: Set<TcpConn>) {
+  constructor(
+    incoming: boolean,
+    remote: Endpoint,
+    local: Endpoint,
+    receive: Uint8Array,
+    all: Set<TcpConn>,
+    proxy: ProxySettings | null,
+  ) {
+    this.proxy = proxy;
     this.incoming = incoming;
     this.remote = remote;
     this.local = local;
@@ -118,38 +154,87 @@ class TcpConn implements Conn {
     try {
       if (bindIp === undefined) throw noWay(this.remote.ip);
       if (net.isIP(this.remote.ip) === 0) throw new TypeError(`${this.remote.ip} is no IP address`);
-      const socket = net.connect({
-        host: this.remote.ip,
-        port: this.remote.port,
-        ...(bindIp === null ? {} : { localAddress: bindIp }),
-        noDelay: true,
-        allowHalfOpen: true,
-        onread: { buffer: this.#receive, callback: this.onRead },
-      }) as RawSocket;
-      this.#timer = setTimeout(() => {
-        this.#end(fault('ETIMEOUT', `could not connect to ${name(this.remote)}: no answer for 15 s`));
-      }, CONNECT_TIMEOUT_MS);
-      socket.once('connect', () => {
-        if (this.#timer !== null) clearTimeout(this.#timer);
-        this.#timer = null;
-        if (this.#closing) return;
-        this.#up = true;
-        this.local = { ip: plainIp(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
-        this.sink.onConnected();
-      });
-      this.attach(socket);
+      this.#connect(this.remote, bindIp, CONNECT_TIMEOUT_MS, (socket) => this.#opened(socket));
     } catch (error) {
-      this.#closing = true;
-      this.#fault = faultOf(error, `connect to ${name(this.remote)}`);
-      setImmediate(() => this.#closed());
+      this.#failSoon(faultOf(error, `connect to ${name(this.remote)}`));
     }
+  }
+
+  /** `host`: the peer's address, or the name that stands for it. */
+  dialThrough(proxy: ProxySettings, host: string, server: ProxyServer, egress: Egress): void {
+    server.find(proxy, (why, ip) => {
+      if (this.#closing) return;
+      const bindIp = egress.from(ip);
+      try {
+        if (why === null && bindIp === undefined) throw noWay(ip);
+        if (why !== null) this.#end(why);
+        else {
+          this.#dialogue = dialogueWith(proxy, { host, port: this.remote.port });
+          this.#connect({ ip, port: proxy.port }, bindIp!, PROXY_TIMEOUT_MS, (socket) => {
+            this.local = { ip: plainIp(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
+            this.#talk();
+          });
+          this.#socket!.once('error', () => server.failed(ip));
+        }
+      } catch (error) {
+        this.#end({ ...faultOf(error, `reach ${proxyLabel(proxy)}`), code: 'EPROXYDOWN' });
+      }
+    });
+  }
+
+  #connect(to: Endpoint, bindIp: string | null, timeoutMs: number, opened: (socket: RawSocket) => void): void {
+    const socket = net.connect({
+      host: to.ip,
+      port: to.port,
+      ...(bindIp === null ? {} : { localAddress: bindIp }),
+      noDelay: true,
+      allowHalfOpen: true,
+      onread: { buffer: this.#receive, callback: this.onRead },
+    }) as RawSocket;
+    this.#timer = setTimeout(() => {
+      this.#end(fault('ETIMEOUT', `could not connect to ${name(this.remote)}: no answer for ${timeoutMs / 1000} s`));
+    }, timeoutMs);
+    socket.once('connect', () => {
+      if (!this.#closing) opened(socket);
+    });
+    this.attach(socket);
+  }
+
+  /** It is up. */
+  #opened(socket: RawSocket): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    this.#up = true;
+    this.local = { ip: plainIp(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
+    this.sink.onConnected();
+  }
+
+  /** Goes on with the proxy. */
+  #talk(): void {
+    const dialogue = this.#dialogue!;
+    const out = dialogue.takeOut();
+    if (out !== null) this.#socket!.write(out);
+    if (dialogue.fault !== null) {
+      const { code, message } = dialogue.fault;
+      this.#end(fault(code, `${proxyLabel(this.proxy!)} ${message} (${name(this.remote)})`));
+    } else if (dialogue.state === 'open') {
+      this.#dialogue = null;
+      this.#opened(this.#socket!);
+      if (dialogue.rest.length > 0 && !this.#closing) this.sink.onData(dialogue.rest);
+    }
+  }
+
+  #failSoon(why: IoFault): void {
+    this.#closing = true;
+    this.#fault = why;
+    setImmediate(() => this.#closed());
   }
 
   /** Takes a socket over and listens to it. */
   attach(socket: RawSocket): void {
     this.#socket = socket;
     socket.on('error', (error) => this.#fail(error));
-    socket.on('end', () => this.#end(null));
+    socket.on('end', () => this.#end(this.#dialogue === null ? null : this.#hungUp()));
     socket.on('close', () => this.#closed());
   }
 
@@ -157,7 +242,12 @@ class TcpConn implements Conn {
   readonly onRead: (length: number) => boolean = (length) => {
     if (!this.#closing) {
       const all = this.#receive;
-      this.sink.onData(length === all.length ? all : all.subarray(0, length));
+      const bytes = length === all.length ? all : all.subarray(0, length);
+      if (this.#dialogue === null) this.sink.onData(bytes);
+      else {
+        this.#dialogue.receive(bytes);
+        this.#talk();
+      }
     }
     return true;
   };
@@ -202,9 +292,9 @@ class TcpConn implements Conn {
     this.#end(null);
   }
 
-  /** Its local address may not be used any more. */
+  /** The way it goes may not be used any more. */
   cut(): void {
-    this.#end(fault('ENETDOWN', `the address that ${name(this.remote)} was reached from is gone`));
+    this.#end(fault('ENETDOWN', `the way that ${name(this.remote)} was reached by is closed`));
   }
 
   #sendBySteps(socket: RawSocket, views: readonly Uint8Array[], count: number): void {
@@ -214,7 +304,18 @@ class TcpConn implements Conn {
     socket.uncork();
   }
 
+  #hungUp(): IoFault {
+    return fault('EPROXY', `${proxyLabel(this.proxy!)} hung up (${name(this.remote)})`);
+  }
+
   #fail(error: unknown): void {
+    if (this.proxy !== null && !this.#up) {
+      // one that has not been heard of yet is perhaps not there at all
+      const isThere = this.local.ip !== '';
+      const why = faultOf(error, `reach ${proxyLabel(this.proxy)}`);
+      this.#end({ code: isThere ? 'EPROXY' : 'EPROXYDOWN', message: why.message });
+      return;
+    }
     const what = this.#up ? `keep the connection to ${name(this.remote)}` : `connect to ${name(this.remote)}`;
     this.#end(faultOf(error, what));
   }
@@ -225,7 +326,8 @@ class TcpConn implements Conn {
     this.#fault = why;
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    this.#socket?.destroy();
+    if (this.#socket !== null) this.#socket.destroy();
+    else setImmediate(() => this.#closed());
   }
 
   #closed(): void {
@@ -275,6 +377,7 @@ class TcpListener implements Listener {
     conns: Set<TcpConn>,
     all: Set<TcpListener>,
     maxIncoming: number,
+    closedBy: Error | null,
   ) {
     this.#maxIncoming = maxIncoming;
     this.#sink = sink;
@@ -294,6 +397,7 @@ class TcpListener implements Listener {
       // without ipv6Only, '::' would take the port of '0.0.0.0' too
       const options = { host: local.ip, port: local.port, backlog: BACKLOG, exclusive: true, ipv6Only: true };
       if (net.isIP(local.ip) === 0) throw new TypeError(`${local.ip} is no IP address`);
+      if (closedBy !== null) throw closedBy;
       this.#server.listen(options, () => {
         const address = this.#server.address() as net.AddressInfo | null;
         if (address !== null && !this.#closing) sink.onListening({ ip: plainIp(address.address), port: address.port });
@@ -312,6 +416,12 @@ class TcpListener implements Listener {
     }
   }
 
+  /** Nothing comes in any more. */
+  cut(why: Error): void {
+    setImmediate(() => this.#fail(faultOf(why, 'listen')));
+    if (!this.#closing && this.#server.listening) this.#server.close();
+  }
+
   #fail(why: IoFault): void {
     this.#all.delete(this);
     if (this.#closing) return;
@@ -328,7 +438,7 @@ class TcpListener implements Listener {
       socket.destroy();
       return;
     }
-    const conn = new TcpConn(true, remote, local, this.#receive, this.#conns);
+    const conn = new TcpConn(true, remote, local, this.#receive, this.#conns, null);
     const rewrapped = rewrap(socket, this.#receive, conn.onRead);
     if (rewrapped === null) socket.on('data', conn.onChunk);
     conn.attach(rewrapped ?? socket);

@@ -16,8 +16,11 @@ import net from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { formatIp, parseIp } from '../base/ip.ts';
 import type { Endpoint, NetInterface, UdpOptions, UdpSink, UdpSocket } from '../base/ports.ts';
+import type { Traffic } from '../base/proxy.ts';
 import { type Egress, noWay } from './egress.ts';
-import { errorCode, faultOf } from './fault.ts';
+import { errorCode, fault, faultOf } from './fault.ts';
+import type { ProxyServer } from './proxy-server.ts';
+import { deadUdpSocket, type ProxyUdpHost, ProxyUdpSocket } from './proxy-udp.ts';
 
 const MAX_WAITING = 128;
 /** Datagrams up to this go without an allocation; all of uTP and the DHT are shorter. */
@@ -27,16 +30,38 @@ const MAX_BYTES = 65_507;
 const MULTICAST_TTL = 32;
 
 /** The open UDP sockets of the host's Net. */
-export class UdpSockets {
+export class UdpSockets implements ProxyUdpHost {
+  readonly egress: Egress;
+  readonly server: ProxyServer;
   readonly #all = new Set<HostUdpSocket>();
-  readonly #egress: Egress;
+  readonly #proxied = new Set<ProxyUdpSocket>();
 
-  constructor(egress: Egress) {
-    this.#egress = egress;
+  constructor(egress: Egress, server: ProxyServer) {
+    this.egress = egress;
+    this.server = server;
+    egress.onChange(() => {
+      for (const socket of [...this.#proxied]) socket.egressChanged();
+      for (const socket of [...this.#all]) socket.egressChanged();
+    });
   }
 
   open(local: Endpoint, options: UdpOptions, sink: UdpSink): UdpSocket {
-    return new HostUdpSocket(local, options, sink, this.#all, this.#egress);
+    const traffic = trafficOf(options);
+    const way = this.egress.wayOf(traffic);
+    if (way === 'off') return deadUdpSocket(this.egress.closedBy('such datagrams'), sink);
+    if (way === 'direct') return new HostUdpSocket(local, options, sink, this.#all, this.egress, traffic);
+    const proxied = new ProxyUdpSocket(this, this.egress.proxy!, traffic, options, sink);
+    this.#proxied.add(proxied);
+    return proxied;
+  }
+
+  /** Of a proxy's relay. */
+  openPlain(local: Endpoint, options: UdpOptions, sink: UdpSink): UdpSocket {
+    return new HostUdpSocket(local, options, sink, this.#all, this.egress, null);
+  }
+
+  gone(socket: ProxyUdpSocket): void {
+    this.#proxied.delete(socket);
   }
 
   get count(): number {
@@ -44,8 +69,15 @@ export class UdpSockets {
   }
 
   close(): void {
+    for (const socket of [...this.#proxied]) socket.close();
     for (const socket of this.#all) socket.close();
   }
+}
+
+function trafficOf({ group, use }: UdpOptions): Traffic {
+  if (group !== null) return 'lsd';
+  if (use === 'local') return 'port-map';
+  return use === 'trackers' ? 'udp-tracker' : 'peer-utp';
 }
 
 /** The addresses of this machine now. Link-local IPv6 addresses come without their zone. */
@@ -101,6 +133,8 @@ class HostUdpSocket implements UdpSocket {
   readonly #sink: UdpSink;
   readonly #all: Set<HostUdpSocket>;
   readonly #egress: Egress;
+  /** Null: what a proxy relays; neither table nor block list are asked about it. */
+  readonly #traffic: Traffic | null;
   #socket: dgram.Socket | null = null;
   #handle: UdpHandle | null = null;
   #bound = false;
@@ -119,7 +153,15 @@ class HostUdpSocket implements UdpSocket {
     this.#waitingCount -= 1;
   };
 
-  constructor(local: Endpoint, options: UdpOptions, sink: UdpSink, all: Set<HostUdpSocket>, egress: Egress) {
+  constructor(
+    local: Endpoint,
+    options: UdpOptions,
+    sink: UdpSink,
+    all: Set<HostUdpSocket>,
+    egress: Egress,
+    traffic: Traffic | null,
+  ) {
+    this.#traffic = traffic;
     this.#local = local;
     this.#sink = sink;
     this.#all = all;
@@ -137,7 +179,7 @@ class HostUdpSocket implements UdpSocket {
     if (!this.#bound || this.#closing) return false;
     // the handle aborts on a port that is no uint32; 0 is nobody's
     if (!(port >= 1 && port <= 65535) || (port | 0) !== port || typeof ip !== 'string') return false;
-    if (bytes.length > MAX_BYTES || this.#egress.blocks(ip)) return false;
+    if (bytes.length > MAX_BYTES || (this.#traffic !== null && this.#egress.blocks(ip))) return false;
     if (this.#handle === null) return this.#sendByNode(bytes, ip, port);
     if (this.#waitingCount > 0) return this.#sendCopy(bytes, ip, port);
     const view = this.#viewOf(bytes.length);
@@ -149,6 +191,13 @@ class HostUdpSocket implements UdpSocket {
       this.#request = this.#newRequest();
     }
     return result >= 0;
+  }
+
+  /** Ends it when it should go another way now. */
+  egressChanged(): void {
+    if (this.#closing || this.#traffic === null || this.#egress.allows(this.#traffic, null)) return;
+    this.close();
+    setImmediate(() => this.#sink.onUdpFault(fault('ENETDOWN', 'datagrams go another way now')));
   }
 
   close(): void {
@@ -232,7 +281,7 @@ class HostUdpSocket implements UdpSocket {
   #datagram(bytes: Uint8Array, ip: string, port: number): void {
     if (this.#closing || !this.#bound) return;
     const from = ip.includes(':') ? canonicalIp(ip) : ip;
-    if (!this.#egress.blocks(from)) this.#sink.onDatagram(bytes, from, port);
+    if (this.#traffic === null || !this.#egress.blocks(from)) this.#sink.onDatagram(bytes, from, port);
   }
 
   /** Bytes of their own, which wait behind others. */
