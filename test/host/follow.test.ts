@@ -293,6 +293,39 @@ test('a rollback across a restart is ignored, what was there is not fetched agai
   expect(kept.infoHash).toBe(newer.infoHash);
 }, 90_000);
 
+test('a follower takes up what the session has from an earlier run', async () => {
+  const press = new Press(await session(), 4);
+  await press.publish('site');
+  const folder = tempFolder();
+  const state = tempFolder();
+  const before = await session({ state });
+  const first = await next(before.follow(press.link, { folder, peers: press.peers })[Symbol.asyncIterator]());
+  await first.done();
+  await before.close();
+
+  const after = await session({ state });
+  const [restored] = await after.restore();
+  press.files.set('f0', randomBytes(FILE));
+  await press.publish('site');
+  const follower = after.follow(press.link, { folder, peers: press.peers });
+  const second = await next(follower[Symbol.asyncIterator]());
+  await second.done();
+  press.expectIn(join(folder, 'site'));
+  expect(second.stats().downloaded).toBeLessThan(FILE + 3 * 16384);
+  expect([restored!.state, after.torrents]).toEqual(['stopped', [second]]);
+}, 60_000);
+
+test('an item is put again by whoever got it, without the secret, and never a forged one', async () => {
+  const press = new Press(await session(), 0);
+  await press.put(randomBytes(20), 3);
+  const reader = await session();
+  const item = (await reader.dht.getMutable(press.publicKey))!;
+  expect(await reader.dht.putAgain(item)).toMatchObject({ target: item.target, stored: NODES });
+  const forged = { ...item, seq: 4 };
+  await expect(reader.dht.putAgain(forged)).rejects.toMatchObject({ code: 'bad-option' });
+  expect((await reader.dht.getMutable(press.publicKey))!.seq).toBe(3);
+}, 60_000);
+
 test('old versions can be kept: each has a folder of its own', async () => {
   const press = new Press(await session(), 4);
   await press.publish('site', 'hybrid');
