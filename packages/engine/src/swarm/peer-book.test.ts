@@ -320,7 +320,7 @@ test('a torrent that turns out to be private forgets whom it should not know', (
   b.failed(dialing, 0);
   b.disconnected(connected, 0, PeerFault.Evicted);
   expect([b.count, b.find('1.0.0.5', 1) >= 0]).toEqual([2, true]);
-  expect(b.counts()).toEqual({ tracker: 1, dht: 0, pex: 0, lsd: 0, magnet: 0, incoming: 0 });
+  expect(b.counts()).toEqual({ tracker: 1, dht: 0, pex: 0, lsd: 0, magnet: 1, incoming: 0 });
 });
 
 test('the order of BEP 40 holds for each family by its own external address', () => {
