@@ -74,8 +74,6 @@ export class Swarm implements PieceStoreSink {
   spilled = 0;
   /** Null while there is nobody, and when it is off. */
   pex: PexExchange | null = null;
-  readonly holepunch: Holepunch;
-  readonly #takers = new Takers();
 
   readonly #options: SwarmOptions;
   // an idle seed has none of these
@@ -87,6 +85,8 @@ export class Swarm implements PieceStoreSink {
   #blame: Blame | null = null;
   #choker: Choker<Peer> | null = null;
   #metadata: MetadataFetch | null = null;
+  #holepunch: Holepunch | null = null;
+  #takers: Takers | null = null;
   readonly #sink: SwarmSink;
   readonly #turn: { readonly now: number };
   readonly #downLimit: Limiter;
@@ -116,7 +116,6 @@ export class Swarm implements PieceStoreSink {
     this.uploadShare = Uploads.share(options.slots.count, options.uploadSlots + 1);
     this.#options = options;
     this.#pexOn = options.pex;
-    this.holepunch = new Holepunch(this.peers, options.sink);
   }
 
   // --------------------------------------------------------------------------------------- parts, made when first used
@@ -124,6 +123,11 @@ export class Swarm implements PieceStoreSink {
   get partials(): Partials {
     this.#partials ??= new Partials();
     return this.#partials;
+  }
+
+  get holepunch(): Holepunch {
+    this.#holepunch ??= new Holepunch(this.peers, this.#sink);
+    return this.#holepunch;
   }
 
   get requests(): Requests {
@@ -334,6 +338,7 @@ export class Swarm implements PieceStoreSink {
     this.up.tick(now);
     if (this.storeBroken) this.#keepLittle();
     if (this.layout === null) this.#metadata?.sweep(this.peers, now);
+    this.#takers ??= new Takers();
     for (const peer of [...this.peers]) {
       peer.down.tick(now);
       peer.up.tick(now);
