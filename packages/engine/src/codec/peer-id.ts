@@ -25,6 +25,14 @@ export function makePeerId(random: Rng | { fill(target: Uint8Array): void }): Ui
   return id;
 }
 
+/** One that names no program: all of it is random. */
+export function makeNamelessPeerId(random: Rng | { fill(target: Uint8Array): void }): Uint8Array {
+  const id = new Uint8Array(PEER_ID_BYTES);
+  random.fill(id);
+  for (let i = 0; i < id.length; i++) id[i] = LETTERS.charCodeAt(id[i]! & 63);
+  return id;
+}
+
 /** What a peer id says its client is, for display: "qBittorrent 4.6.2", or "unknown (…)" with its printable beginning. */
 export function clientName(peerId: Uint8Array): string {
   const id = latin1(peerId.subarray(0, PEER_ID_BYTES));

@@ -42,7 +42,7 @@ export interface AnnounceSink {
 export interface AnnouncerOptions {
   readonly infoHash: Uint8Array;
   readonly peerId: Uint8Array;
-  /** 32 random bits, kept for the life of the torrent. */
+  /** 32 random bits, kept for the life of the torrent; 0: trackers are told none. */
   readonly key: number;
   /** As the torrent or magnet has them; blank, broken and doubled URLs are passed over, empty tiers too. */
   readonly tiers: readonly (readonly string[])[];

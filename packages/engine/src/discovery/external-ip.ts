@@ -25,8 +25,8 @@ const WEIGHT: Readonly<Record<VoterKind, number>> = { dht: 1, peer: 1, tracker: 
 export class ExternalIp {
   ip4: string | null = null;
   ip6: string | null = null;
-  readonly #ballot4: Ballot = new Ballot();
-  readonly #ballot6: Ballot = new Ballot();
+  #ballot4: Ballot = new Ballot();
+  #ballot6: Ballot = new Ballot();
 
   /**
    * `from` (an address) says that we are `ip` (4 or 16 bytes). Does not count: an answer of the other family, one that
@@ -48,6 +48,14 @@ export class ExternalIp {
     if (v4) this.ip4 = text;
     else this.ip6 = text;
     return true;
+  }
+
+  /** We are seen from elsewhere now. */
+  forget(): void {
+    this.ip4 = null;
+    this.ip6 = null;
+    this.#ballot4 = new Ballot();
+    this.#ballot6 = new Ballot();
   }
 }
 

@@ -23,9 +23,9 @@ export class KrpcWriter {
   readonly #version: Uint8Array;
   #length = 0;
 
-  /** `version`: four bytes that name this program. */
+  /** `version`: four bytes that name this program, or none. */
   constructor(version: Uint8Array) {
-    assert(version.length === 4, 'a version tag is 4 bytes');
+    assert(version.length === 4 || version.length === 0, 'a version tag is 4 bytes');
     this.#version = new Uint8Array(version);
   }
 
@@ -165,8 +165,10 @@ export class KrpcWriter {
   }
 
   #tail(kind: number): void {
-    this.#raw(VERSION);
-    this.#raw(this.#version);
+    if (this.#version.length > 0) {
+      this.#raw(VERSION);
+      this.#raw(this.#version);
+    }
     this.#raw(KIND);
     this.#byte(kind);
     this.#byte(101);

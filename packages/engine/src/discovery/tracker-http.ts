@@ -37,7 +37,8 @@ export function announceUrl(tracker: string, ask: AnnounceAsk): string {
   url += `info_hash=${percentEncode(ask.infoHash)}&peer_id=${percentEncode(ask.peerId)}&port=${ask.port}`;
   url += `&uploaded=${wholeBytes(ask.uploaded)}&downloaded=${wholeBytes(ask.downloaded)}`;
   url += `&left=${ask.left < 0 ? UNKNOWN_LEFT : wholeBytes(ask.left)}`;
-  url += `&compact=1&no_peer_id=1&numwant=${ask.numWant}&key=${hex32(ask.key)}`;
+  url += `&compact=1&no_peer_id=1&numwant=${ask.numWant}`;
+  if (ask.key !== 0) url += `&key=${hex32(ask.key)}`;
   if (ask.supportCrypto) url += '&supportcrypto=1';
   if (ask.event !== '') url += `&event=${ask.event}`;
   if (ask.trackerId !== null) url += `&trackerid=${percentEncode(ask.trackerId)}`;

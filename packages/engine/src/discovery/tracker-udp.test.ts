@@ -550,3 +550,40 @@ describe('URL data (BEP 41)', () => {
 it('a connect begins with the magic of BEP 15', () => {
   expect(toHex(connectPacket(0x01020304))).toBe('00000417271019800000000001020304');
 });
+
+describe('a name that only a proxy looks up', () => {
+  const NAME = '198.18.0.1';
+
+  it('is connected to by name, and asked where it answered from', () => {
+    const b = new Bench();
+    b.ask(1, { addresses: [NAME] });
+    const connect = b.next();
+    expect(connect.ip).toBe(NAME);
+    const yes = u32(0, transactionOf(connect.bytes), 5, 5);
+    expect(b.answer(connect, yes, '9.9.9.9', 81)).toBe(false);
+    expect(b.answer(connect, u32(0, transactionOf(connect.bytes) + 1, 5, 5), '9.9.9.9')).toBe(false);
+    expect(b.answer(connect, yes, '9.9.9.9')).toBe(true);
+    const asked = b.next();
+    expect(asked.ip).toBe('9.9.9.9');
+    const reply = concat([u32(1, transactionOf(asked.bytes), 1800, 4, 9), PEERS4]);
+    expect(b.answer(asked, reply, '9.9.9.8')).toBe(false);
+    expect(b.answer(asked, reply, '9.9.9.9')).toBe(true);
+    expect(b.announced[0]).toMatchObject({ id: 1, ip: '9.9.9.9' });
+    expect(b.announced[0]!.reply.peers4).toEqual(PEERS4);
+  });
+
+  it('is asked by name again for its next connect, and may answer from IPv6', () => {
+    const b = new Bench();
+    b.ask(1, { addresses: [NAME] });
+    b.answer(b.sent[0]!, u32(0, transactionOf(b.next().bytes), 5, 5), '9.9.9.9');
+    b.answer(b.sent[0]!, u32(1, transactionOf(b.next().bytes), 1800, 4, 9), '9.9.9.9');
+    b.until(b.now + 70_000);
+    b.ask(2, { addresses: [NAME] });
+    const connect = b.next();
+    expect(connect.ip).toBe(NAME);
+    b.answer(connect, u32(0, transactionOf(connect.bytes), 6, 6), '2600::9');
+    const asked = b.next();
+    b.answer(asked, concat([u32(1, transactionOf(asked.bytes), 1800, 4, 9), PEERS6]), '2600::9');
+    expect(b.announced[1]!.reply.peers6).toEqual(PEERS6);
+  });
+});

@@ -12,6 +12,7 @@
  *
  * Invariant: each ask ends once, by a reply or a fault, at its timeout at the latest. A datagram counts only with the
  * transaction id of an exchange under way and from the address that was asked (DEMANDS T8); ids come from the Random port.
+ * Who is asked by a name that only a proxy looks up may answer a connect from any address, which is then kept to.
  *
  * Limits: of the 15 x 2^n s of BEP 15 only those within the ask's timeout; MAX_ADDRESSES of one name are tried, each for
  * its share of that time; idle connection ids are dropped past SERVERS_KEPT.
@@ -21,6 +22,7 @@ import { assert } from '../base/assert.ts';
 import { readU32 } from '../base/bytes.ts';
 import type { IoFault } from '../base/errors.ts';
 import { formatEndpoint, formatIp, isUsablePeerAddress, parseIp } from '../base/ip.ts';
+import { isNameAddress } from '../base/name-address.ts';
 import type { Random } from '../base/ports.ts';
 import { type AnnounceAsk, type AnnounceReply, failedReply, failedScrape, type ScrapeReply } from './tracker.ts';
 import {
@@ -88,6 +90,8 @@ export class UdpTrackers {
   readonly #servers = new Map<string, Server>();
   readonly #exchanges = new Map<number, Exchange>();
   readonly #drawn = new Uint8Array(4);
+  /** Some server was asked by name. */
+  #hasNamed = false;
 
   constructor(options: UdpTrackersOptions) {
     this.#random = options.random;
@@ -100,7 +104,20 @@ export class UdpTrackers {
   datagram(now: number, bytes: Uint8Array, ip: string, port: number): boolean {
     if (bytes.length < 8) return false;
     const server = this.#servers.get(formatEndpoint(ip, port));
-    if (server === undefined) return false;
+    if (server !== undefined && this.#heard(server, now, bytes)) return true;
+    if (!this.#hasNamed) return false;
+    for (const named of [...this.#servers.values()]) {
+      if (!named.isNamed || named.port !== port) continue;
+      // the answer to a connect says where the name leads
+      const leads = named.connecting && readU32(bytes, 4) === named.transaction;
+      if (leads) named.to = ip;
+      if (named.to === ip && this.#heard(named, now, bytes)) return true;
+    }
+    return false;
+  }
+
+  /** A datagram from this server's address. True: it answers something. */
+  #heard(server: Server, now: number, bytes: Uint8Array): boolean {
     const action = readU32(bytes, 0);
     const transaction = readU32(bytes, 4);
     if (server.connecting && transaction === server.transaction) {
@@ -178,6 +195,7 @@ export class UdpTrackers {
     if (server === undefined) {
       if (this.#servers.size >= SERVERS_KEPT) this.#dropIdle(now);
       server = new Server(key, ip, exchange.ask.port);
+      if (server.isNamed) this.#hasNamed = true;
       this.#servers.set(key, server);
     }
     exchange.server = server;
@@ -240,7 +258,7 @@ export class UdpTrackers {
       announce !== null
         ? announcePacket(server.connection, exchange.transaction, announce, data)
         : scrapePacket(server.connection, exchange.transaction, scrape);
-    if (!this.#sink.onUdpTrackerSend(packet, server.ip, server.port)) return false;
+    if (!this.#sink.onUdpTrackerSend(packet, server.to, server.port)) return false;
     exchange.heard = true;
     return true;
   }
@@ -288,7 +306,7 @@ export class UdpTrackers {
     if (announce !== null) {
       if (action !== Action.Announce || bytes.length < ANNOUNCE_REPLY_BYTES) return;
       this.#end(exchange);
-      this.#sink.onUdpTrackerAnnounce(id, readAnnounce(bytes, server.v6 ? 6 : 4, server.ip), server.ip);
+      this.#sink.onUdpTrackerAnnounce(id, readAnnounce(bytes, server.v6 ? 6 : 4, server.to), server.to);
     } else {
       if (action !== Action.Scrape) return;
       this.#end(exchange);
@@ -301,7 +319,7 @@ export class UdpTrackers {
   #refuse(exchange: Exchange, why: string): void {
     const { announce, id, scrape } = exchange.ask;
     this.#end(exchange);
-    if (announce !== null) this.#sink.onUdpTrackerAnnounce(id, failedReply(why), exchange.server!.ip);
+    if (announce !== null) this.#sink.onUdpTrackerAnnounce(id, failedReply(why), exchange.server!.to);
     else
       this.#sink.onUdpTrackerScrape(
         id,
@@ -345,7 +363,10 @@ class Server {
   readonly key: string;
   readonly ip: string;
   readonly port: number;
-  readonly v6: boolean;
+  /** `ip` stands for a name that a proxy looks up. */
+  readonly isNamed: boolean;
+  /** Where it answered from, for a name; else `ip`. Connects go to the name again. */
+  to: string;
   /** 8 bytes; good while `validUntil` is ahead. 0: there is none. */
   connection: Uint8Array = new Uint8Array(8);
   validUntil = 0;
@@ -359,7 +380,12 @@ class Server {
     this.key = key;
     this.ip = ip;
     this.port = port;
-    this.v6 = ip.includes(':');
+    this.isNamed = isNameAddress(ip);
+    this.to = ip;
+  }
+
+  get v6(): boolean {
+    return this.to.includes(':');
   }
 
   /** This connection id is doubtful; a newer one stays. */

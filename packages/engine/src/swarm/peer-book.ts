@@ -54,6 +54,8 @@ const FEW = 8;
 const GOOD_MS = 30_000;
 const RECONNECT_MS = 5000;
 const USELESS_MS = 1_800_000;
+/** One that could not even be asked. */
+const UNASKED_MS = 2000;
 /** So many failures, and anybody is worth more (libtorrent's max_failcount). */
 const GIVEN_UP = 3;
 /** So many, an hour of them, and one that no better source named is forgotten. */
@@ -297,6 +299,13 @@ export class PeerBook {
     assert((this.#state[index]! & STATE) === DIALING, 'failure of a candidate that was not dialed');
     this.dialingCount--;
     this.#back(index, now, true, 0);
+  }
+
+  /** A dialed candidate was not even asked: what leads to all of them is away. */
+  unasked(index: number, now: number): void {
+    assert((this.#state[index]! & STATE) === DIALING, 'a candidate that was not dialed');
+    this.dialingCount--;
+    this.#back(index, now, false, UNASKED_MS);
   }
 
   /** A connected one is gone, and why. The index is not to be used after it. */

@@ -15,6 +15,7 @@
 
 import { PeerFault } from '../base/errors.ts';
 import { isLocal, parseIp } from '../base/ip.ts';
+import { isNameAddress } from '../base/name-address.ts';
 import type { Rng } from '../base/random.ts';
 import { buildPex, PEX4_BYTES, PEX6_BYTES, PexFlag, type PexMessage } from '../wire/pex.ts';
 import type { Peer } from './peer.ts';
@@ -89,8 +90,9 @@ export class PexExchange {
     const ip = parseIp(remote.ip);
     this.#teller = (this.#teller % TELLERS) + 1;
     peer.pex = new PexPeer(remote.ip, ip !== null && isLocal(ip), this.#teller, now);
-    if (!incoming) peer.pex.contact = this.#contacts.join(remote.ip, remote.port, peer);
-    else this.extended(peer);
+    // what stands for a name means nothing to others
+    if (!incoming && !isNameAddress(remote.ip)) peer.pex.contact = this.#contacts.join(remote.ip, remote.port, peer);
+    else if (incoming) this.extended(peer);
   }
 
   /** The peer's extension handshake came. */
