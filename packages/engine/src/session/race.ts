@@ -29,7 +29,7 @@ export class Race {
     const tcp = new Leg(this);
     this.#legs.push(tcp);
     tcp.conn = core.ports.net.connect(remote, tcp);
-    this.#cancelAlarm = core.alarm(HEAD_START_MS, () => this.#startUtp());
+    this.#cancelAlarm = core.alarm(HEAD_START_MS, () => this.#startUtp(null));
   }
 
   /** The link was closed. */
@@ -49,19 +49,21 @@ export class Race {
     if (this.#over) return;
     leg.conn = null;
     if (leg === this.#legs[0] && !this.#second) {
-      this.#startUtp();
-      if (fault?.code === 'ECONNREFUSED') this.#cancelAlarm = this.#core.alarm(REFUSED_MS, () => this.#fail(fault));
+      this.#startUtp(fault);
+      if (this.#over || fault?.code !== 'ECONNREFUSED') return;
+      this.#cancelAlarm = this.#core.alarm(REFUSED_MS, () => this.#fail(fault));
     } else if (this.#legs.every(({ conn }) => conn === null)) this.#fail(fault);
   }
 
-  #startUtp(): void {
+  /** `fault`: how TCP failed, if it did. */
+  #startUtp(fault: IoFault | null): void {
     this.#cancelAlarm();
     if (this.#over || this.#second) return;
     this.#second = true;
     const leg = new Leg(this);
     this.#legs.push(leg);
     leg.conn = this.#core.udp.connectUtp(this.#remote, leg);
-    if (leg.conn === null && this.#legs[0]!.conn === null) this.#fail(null);
+    if (leg.conn === null && this.#legs[0]!.conn === null) this.#fail(fault);
   }
 
   #fail(fault: IoFault | null): void {
