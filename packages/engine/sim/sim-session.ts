@@ -7,6 +7,7 @@ import { Bitfield } from '../src/base/bitfield.ts';
 import { toHex } from '../src/base/bytes.ts';
 import type { IoFault } from '../src/base/errors.ts';
 import { parseTorrent } from '../src/codec/metainfo.ts';
+import type { PortMapMethod } from '../src/discovery/port-map.ts';
 import { decodeRecord } from '../src/disk/resume.ts';
 import { type CoreOptions, SessionCore } from '../src/session/core.ts';
 import type { CoreDhtOptions } from '../src/session/discovery.ts';
@@ -34,6 +35,7 @@ export interface SimSessionOptions {
   readonly dht?: CoreDhtOptions | null;
   readonly pex?: boolean;
   readonly lsd?: boolean;
+  readonly portMap?: readonly PortMapMethod[];
   readonly encryption?: EncryptionPolicy;
   readonly transport?: TransportPolicy;
   readonly log?: (line: string) => void;
@@ -81,6 +83,7 @@ export class SimSession implements EntrySink {
       dht: options.dht ?? null,
       pex: options.pex ?? false,
       lsd: options.lsd ?? false,
+      portMap: options.portMap ?? [],
       encryption: options.encryption ?? 'off',
       transport: options.transport ?? 'tcp',
       announceMode: 'tier',

@@ -7,7 +7,7 @@
  *     await torrent.done();
  */
 
-import { promises as fs } from 'node:fs';
+import { constants, promises as fs } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -59,6 +59,22 @@ function gunzipped(bytes: Uint8Array): Promise<Uint8Array> {
   return promisify(gunzip)(bytes, { maxOutputLength: MAX_FILTER_BYTES });
 }
 
+async function readHead(path: string, maxBytes: number): Promise<Uint8Array> {
+  try {
+    // a FIFO would be waited for
+    const file = await fs.open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    try {
+      const { buffer, bytesRead } = await file.read(new Uint8Array(maxBytes), 0, maxBytes, 0);
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    const why = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable';
+    throw new ShoalError('bad-option', `cannot be read (${why})`);
+  }
+}
+
 function machine(options: SessionOptions): Machine {
   return {
     ports: createHostPorts({
@@ -78,6 +94,7 @@ function machine(options: SessionOptions): Machine {
       }
     },
     absolute: (path) => resolve(path),
+    readHead,
     readFile: async (path) => {
       try {
         return await fs.readFile(path);

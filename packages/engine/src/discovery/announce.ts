@@ -61,6 +61,8 @@ const SCRAPE_MIN_MS = 60_000;
 export class Announcer {
   /** Port we take connections on; 0: none. */
   port = 0;
+  /** Port that a router forwards to it, over IPv4; 0: none. */
+  mappedPort = 0;
   /** Peers to ask for; a torrent with all the peers it may have asks for none. */
   numWant: number = NUM_WANT;
   supportCrypto = false;
@@ -415,7 +417,7 @@ export class Announcer {
           : {
               infoHash: this.#infoHash,
               peerId: this.#peerId,
-              port: this.port,
+              port: family === 4 && this.port !== 0 ? this.mappedPort || this.port : this.port,
               uploaded: figures.uploaded,
               downloaded: figures.downloaded,
               left: figures.left,

@@ -64,6 +64,8 @@ export interface DhtSampleSink {
 /** Port 0: the port our packets come from. */
 export interface DhtAnnounce {
   readonly port: number;
+  /** Over IPv6; absent: the same. */
+  readonly port6?: number;
   readonly seed: boolean;
 }
 
@@ -102,13 +104,14 @@ export class PeersTask extends Task {
     const announce = this.#announce;
     if (announce === null) return;
     const writer = this.host.writer;
+    const port = lookup.family === 6 ? (announce.port6 ?? announce.port) : announce.port;
     for (const node of lookup.closest()) {
       this.store(now, node, () => {
         writer.beginQuery();
         writer.id(Key.id, this.host.ownId(lookup.family));
-        if (announce.port === 0) writer.int(Key.impliedPort, 1);
+        if (port === 0) writer.int(Key.impliedPort, 1);
         writer.id(Key.infoHash, this.target);
-        writer.int(Key.port, announce.port);
+        writer.int(Key.port, port);
         if (announce.seed) writer.int(Key.seed, 1);
         writer.string(Key.token, node.token!);
         return Method.AnnouncePeer;

@@ -77,7 +77,7 @@ export class Connections {
     const isPublic = core.discovery.allows(this.#entry);
     conversation.extendedHandshake({
       client: CLIENT,
-      listenPort: core.port,
+      listenPort: core.portFor(link.remote.ip),
       reqq: UploadQueue.LIMIT,
       metadataSize: meta?.infoBytes.length ?? 0,
       uploadOnly: swarm.layout !== null && swarm.picker === null,

@@ -9,10 +9,11 @@
 import { toHex } from '../base/bytes.ts';
 import { type IoFault, PeerFault } from '../base/errors.ts';
 import { Heap } from '../base/heap.ts';
-import { formatEndpoint, parseIp } from '../base/ip.ts';
+import { formatEndpoint, isLocal, isLoopback, parseIp } from '../base/ip.ts';
 import type { Conn, Endpoint, Listener, ListenSink, Ports } from '../base/ports.ts';
 import { Rng } from '../base/random.ts';
 import type { AnnounceMode } from '../discovery/announce.ts';
+import type { PortMapMethod } from '../discovery/port-map.ts';
 import { ReadCache } from '../disk/read-cache.ts';
 import { AddressRules } from '../swarm/address-rules.ts';
 import { type ClientRule, ClientRules } from '../swarm/client-rules.ts';
@@ -25,6 +26,7 @@ import { Entry } from './entry.ts';
 import type { EntryOptions } from './entry-options.ts';
 import { RateLimits } from './limits.ts';
 import { Link } from './link.ts';
+import { PortMapping } from './port-mapping.ts';
 import type { EncryptionPolicy, TransportPolicy } from './types.ts';
 import { UdpHub } from './udp-hub.ts';
 
@@ -55,6 +57,8 @@ export interface CoreOptions {
   readonly dht: CoreDhtOptions | null;
   readonly pex: boolean;
   readonly lsd: boolean;
+  /** By which protocols routers are asked to forward the port; empty: by none. */
+  readonly portMap: readonly PortMapMethod[];
   readonly clientRules: readonly ClientRule[];
   readonly encryption: EncryptionPolicy;
   readonly transport: TransportPolicy;
@@ -88,6 +92,8 @@ export class SessionCore {
   readonly announces: AnnounceQueue;
   readonly udp: UdpHub;
   readonly discovery: Discovery;
+  /** Null: no router is asked for anything. */
+  readonly portMapping: PortMapping | null;
   readonly readCache: ReadCache;
   readonly limits: RateLimits;
   readonly listening: Endpoint[] = [];
@@ -115,6 +121,8 @@ export class SessionCore {
   #lastPort = 0;
   /** Counts the times it listened anew, so that what was asked before is not taken for an answer. */
   #listenRound = 0;
+  /** What peers outside were told. */
+  #toldPort = 0;
   #nextTickMs = 0;
   #nextDialMs = 0;
 
@@ -132,6 +140,8 @@ export class SessionCore {
     this.announces = new AnnounceQueue(this);
     this.udp = new UdpHub(this);
     this.discovery = new Discovery(this);
+    const isAlone = options.interfaceName === null && options.bind.every(isLoopback);
+    this.portMapping = options.portMap.length === 0 || isAlone ? null : new PortMapping(this, options.portMap);
     this.readCache = new ReadCache(ports.slots, Math.min(READ_CACHE_SLOTS, ports.slots.count >> 2));
     this.limits = new RateLimits(options.downloadLimit, options.uploadLimit);
     this.turn.now = ports.clock.now();
@@ -224,8 +234,10 @@ export class SessionCore {
   #listened(): void {
     this.#listenEnded = true;
     if (this.closed) return;
+    this.#toldPort = this.portTowards(4);
     this.udp.open(this.port);
     this.discovery.listening();
+    this.portMapping?.listening();
     for (const entry of this.entries) entry.listening(this.#listenRound > 1);
   }
 
@@ -242,6 +254,33 @@ export class SessionCore {
   /** Port that trackers and peers are told; 0: we do not listen. */
   get port(): number {
     return this.listening[0]?.port ?? 0;
+  }
+
+  /** Port of a router that is forwarded to us, over IPv4; 0: none. */
+  get mappedPort(): number {
+    return this.portMapping?.externalPort ?? 0;
+  }
+
+  /** Port that others of this family reach us at from outside; 0: none. */
+  portTowards(family: 4 | 6): number {
+    return family === 4 && this.port !== 0 ? this.mappedPort || this.port : this.port;
+  }
+
+  /** Port that a peer at this address reaches us at. */
+  portFor(ip: string): number {
+    const bytes = parseIp(ip);
+    return bytes === null || isLocal(bytes) ? this.port : this.portTowards(bytes.length === 4 ? 4 : 6);
+  }
+
+  /** We are reached from outside at another port than before: all who were told one are told anew. */
+  portMapped(): void {
+    if (this.closed || this.port === 0) return;
+    const isMoved = this.portTowards(4) !== this.#toldPort;
+    this.#toldPort = this.portTowards(4);
+    for (const entry of this.entries) {
+      entry.finder.announcer.mappedPort = this.mappedPort;
+      if (isMoved) entry.listening(true);
+    }
   }
 
   add(options: EntryOptions): Entry {
@@ -288,6 +327,13 @@ export class SessionCore {
     return this.#byHash.get(toHex(hash)) ?? null;
   }
 
+  /** Has routers forward nothing to us any more, as far as they answer in time. */
+  unmap(done: () => void): void {
+    this.begin();
+    if (this.portMapping === null) done();
+    else this.portMapping.close(done);
+  }
+
   /** The last step of a close: nothing is sent after it. */
   closeUdp(done: () => void): void {
     this.begin();
@@ -329,6 +375,7 @@ export class SessionCore {
     this.udp.tick(now);
     this.announces.run(now);
     this.discovery.run(now);
+    this.portMapping?.run(now);
     if (now >= this.#nextDialMs && !this.closed) this.#nextDialMs = this.dialer.run(now, this.active);
     // what waited for a time (a write to grow, a rate to allow it) is due although nothing came in
     while (this.#deadlines.minKey <= now) {
@@ -474,6 +521,7 @@ export class SessionCore {
       this.udp.nextAt(),
       this.announces.nextAt(),
       this.discovery.nextAt(),
+      this.portMapping?.nextAt() ?? Number.POSITIVE_INFINITY,
       dialAt,
       this.#deadlines.minKey,
     );

@@ -228,8 +228,9 @@ export class Discovery {
 
   #ask(member: Member, now: number): void {
     const { entry } = member;
-    const port = this.#core.port;
-    const announce = port === 0 ? null : { port, seed: entry.state === 'seeding' };
+    const { port } = this.#core;
+    const seed = entry.state === 'seeding';
+    const announce = port === 0 ? null : { port: this.#core.portTowards(4), port6: port, seed };
     for (const hash of entry.wireHashes) {
       this.#lookupCount++;
       member.waiting++;
@@ -284,7 +285,7 @@ export class Discovery {
   #externalChanged(family: 4 | 6, ip: string): void {
     const { now } = this.#core.turn;
     this.dht?.externalChanged(now, family, ip);
-    for (const entry of this.#core.entries) entry.finder.book.setExternal(ip, this.#core.port);
+    for (const entry of this.#core.entries) entry.finder.book.setExternal(ip, this.#core.portTowards(family));
   }
 
   #lsdPeer(infoHash: Uint8Array, ip: string, port: number): void {

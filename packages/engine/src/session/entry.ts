@@ -276,6 +276,7 @@ export class Entry implements SwarmSink, DiskSink {
   /** The session listens: trackers can be told a port. */
   listening(moved: boolean): void {
     this.finder.announcer.port = this.core.port;
+    this.finder.announcer.mappedPort = this.core.mappedPort;
     const active = this.state === 'metadata' || this.state === 'downloading' || this.state === 'seeding';
     if (!active || this.#paused) return;
     this.finder.seek();

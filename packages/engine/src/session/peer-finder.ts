@@ -49,6 +49,7 @@ export class PeerFinder implements AnnounceSink {
     const { core } = this.#entry;
     if (core.listenPending) return;
     this.announcer.port = core.port;
+    this.announcer.mappedPort = core.mappedPort;
     const spread = this.announcer.trackerCount > 0 && core.entries.length > CROWD;
     this.announcer.start(core.turn.now, spread ? SPREAD_MS : 0);
     core.announces.schedule(this.#entry);
@@ -124,7 +125,7 @@ export class PeerFinder implements AnnounceSink {
   onExternalIp(ip: Uint8Array, trackerIp: string): void {
     const { core } = this.#entry;
     // one vote is enough for an order of dialing (BEP 40)
-    this.book.setExternal(formatIp(ip), core.port);
+    this.book.setExternal(formatIp(ip), core.portTowards(ip.length === 4 ? 4 : 6));
     core.discovery.vote(ip, trackerIp, 'tracker');
   }
 

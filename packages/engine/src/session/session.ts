@@ -11,6 +11,7 @@ import type { Endpoint, Ports } from '../base/ports.ts';
 import { readIpFilter } from '../codec/ip-filter.ts';
 import { parseMagnet, parsePublisher } from '../codec/magnet.ts';
 import { type Metainfo, parseTorrent } from '../codec/metainfo.ts';
+import { PORT_MAP_METHODS, type PortMapMethod } from '../discovery/port-map.ts';
 import { decodeRecord, type ResumeRecord } from '../disk/resume.ts';
 import type { OldFiles } from '../disk/reuse.ts';
 import { type ClientRule, ClientRules } from '../swarm/client-rules.ts';
@@ -23,12 +24,14 @@ import { EventStream } from './event-stream.ts';
 import { addPublished, Follower, type FollowOptions } from './follow.ts';
 import { type Known, ofMagnet, ofRecord, ofTorrent } from './known.ts';
 import type { Rates } from './limits.ts';
+import { PortFile } from './port-file.ts';
 import { metaKey, readOptions } from './record.ts';
 import { Torrent } from './torrent.ts';
 import type {
   AddOptions,
   BanInfo,
   IpFilterInfo,
+  PortMappingInfo,
   SessionOptions,
   SessionStats,
   ShoalEvent,
@@ -44,6 +47,8 @@ export interface Machine {
   /** The text of a block list, unpacked. Rejects with ShoalError 'bad-option' naming the path. */
   readIpFilter(path: string): Promise<Uint8Array>;
   absolute(path: string): string;
+  /** The first bytes of a file. Rejects with ShoalError 'bad-option' saying why not. */
+  readHead(path: string, maxBytes: number): Promise<Uint8Array>;
 }
 
 /** A .torrent fetched from a web server is at most this long (libtorrent's limit for files). */
@@ -67,6 +72,7 @@ export class Session implements AsyncDisposable, CoreSink {
   #listened: () => void = () => {};
   #listenFault: IoFault | null = null;
   #closing: Promise<void> | null = null;
+  #portFile: PortFile | null = null;
 
   constructor(machine: Machine, options: SessionOptions = {}) {
     checkOptions(options);
@@ -88,6 +94,7 @@ export class Session implements AsyncDisposable, CoreSink {
         dht: coreDht(options.dht),
         pex: options.pex ?? true,
         lsd: options.lsd ?? true,
+        portMap: portMapMethods(options),
         transport: options.transport ?? 'both',
         clientRules: options.clientRules ?? [],
         encryption: options.encryption ?? 'allow',
@@ -110,6 +117,11 @@ export class Session implements AsyncDisposable, CoreSink {
     });
     this.#listening.catch(() => {});
     this.#listened();
+    const { portFile } = options;
+    if (portFile !== undefined) {
+      const notice = (message: string) => this.say({ type: 'notice', message });
+      this.#portFile = new PortFile(this.core, this.absolute(portFile), machine.readHead, notice);
+    }
     this.#ready = this.#open(options.ipFilter);
     // whoever does not wait for `ready` hears of it from `add`
     this.#ready.catch(() => {});
@@ -196,6 +208,12 @@ export class Session implements AsyncDisposable, CoreSink {
   setPort(port: number): void {
     checkOptions({ port });
     this.core.setPort(port);
+  }
+
+  /** How routers forward our port to us; empty while none is asked. */
+  portMapping(): PortMappingInfo[] {
+    this.core.begin();
+    return this.core.portMapping?.status() ?? [];
   }
 
   /** Bytes per second over all torrents, 0: none. */
@@ -370,6 +388,7 @@ export class Session implements AsyncDisposable, CoreSink {
     if (fault !== null) throw new ShoalError(fault.code === 'ELOCKED' ? 'in-use' : 'disk', fault.message);
     // before anything is reached or heard
     if (ipFilter !== undefined) await this.setIpFilter(ipFilter);
+    await this.#portFile?.follow();
     if (this.core.options.listenWhenChecked) return;
     this.core.listen();
     await this.#listening;
@@ -497,9 +516,11 @@ export class Session implements AsyncDisposable, CoreSink {
   async #close(): Promise<void> {
     await this.#ready.catch(() => {});
     for (const follower of [...this.#followers]) follower.stop();
+    this.#portFile?.stop();
     this.core.stopListening();
+    const unmapped = new Promise<void>((resolve) => this.core.unmap(resolve));
     await Promise.all([...this.#torrents].map((torrent) => this.#stop(torrent)));
-    await this.#farewell();
+    await Promise.all([this.#farewell(), unmapped]);
     await new Promise<void>((resolve) => this.core.closeUdp(resolve));
     for (const stream of [...this.#streams]) stream.end();
     await new Promise<void>((resolve) => this.core.ports.close(resolve));
@@ -540,6 +561,12 @@ function coreDht(options: SessionOptions['dht']): CoreDhtOptions | null {
   };
 }
 
+function portMapMethods({ portMap, portFile }: SessionOptions): readonly PortMapMethod[] {
+  // whoever has a port forwarded elsewhere is not reached by another one
+  const wanted = portMap ?? portFile === undefined;
+  return wanted === true ? PORT_MAP_METHODS : wanted === false ? [] : wanted;
+}
+
 function isMagnet(source: string): boolean {
   return /^\s*magnet:/i.test(source);
 }
@@ -558,6 +585,9 @@ function checkOptions(options: SessionOptions): void {
   const { port } = options;
   if (port !== undefined && port !== null && !(Number.isInteger(port) && port >= 0 && port <= 65535)) {
     throw new ShoalError('bad-option', `port ${port} is not between 0 and 65535`);
+  }
+  if (port === null && options.portFile !== undefined) {
+    throw new ShoalError('bad-option', 'a session that does not listen has no use for a port file');
   }
   const { encryption, transport } = options;
   if (transport !== undefined && !['tcp', 'utp', 'both'].includes(transport)) {

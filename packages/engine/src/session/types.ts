@@ -7,6 +7,7 @@ import type { ClientRule } from '../swarm/client-rules.ts';
 export type { ClientRule } from '../swarm/client-rules.ts';
 
 import type { AnnounceMode } from '../discovery/announce.ts';
+import type { PortMapMethod } from '../discovery/port-map.ts';
 import type { TrackerFamilyStatus, TrackerStatus } from '../discovery/tracker.ts';
 
 export interface SessionOptions {
@@ -47,6 +48,15 @@ export interface SessionOptions {
   readonly pex?: boolean;
   /** Peers in the local network are found by multicast (BEP 14). Default true. */
   readonly lsd?: boolean;
+  /**
+   * Whether routers are asked to forward the port to us: true (default unless there is a `portFile`), false, or by which
+   * protocols. Not by sessions that are bound to loopback addresses alone.
+   */
+  readonly portMap?: boolean | readonly PortMapMethod[];
+  /**
+   * A file with the port to listen on, as VPN programs write it: followed as it changes. `port` is used until there is one.
+   */
+  readonly portFile?: string;
   /** Which programs are spoken with; the first rule that fits decides, and who fits none is let in. */
   readonly clientRules?: readonly ClientRule[];
   /** A block list to begin with: the path of a file in P2P, DAT or CIDR form, gzip or not. */
@@ -69,6 +79,23 @@ export interface SessionOptions {
   readonly uploadSlots?: number;
   /** Sees what the session does, one line each. Default: none. */
   readonly log?: (line: string) => void;
+}
+
+/** How a router forwards our port, or why it does not. */
+export interface PortMappingInfo {
+  readonly protocol: 'tcp' | 'udp';
+  /** By which the router was asked. */
+  readonly method: PortMapMethod;
+  /** The router's address, or null where none was found. */
+  readonly gateway: string | null;
+  readonly internal: Endpoint;
+  /** As the router says; null: it did not. */
+  readonly externalIp: string | null;
+  /** Null: it is not mapped. */
+  readonly externalPort: number | null;
+  /** Seconds until it is to be renewed at the latest; null: it is not mapped, or for good. */
+  readonly expiresS: number | null;
+  readonly error: string | null;
 }
 
 /** An address that nothing is exchanged with for a while. */
@@ -197,7 +224,7 @@ export interface PeerStats {
   readonly requestsIn: number;
 }
 
-export type { AnnounceMode, TrackerFamilyStatus, TrackerStatus as TrackerStats };
+export type { AnnounceMode, PortMapMethod, TrackerFamilyStatus, TrackerStatus as TrackerStats };
 
 export interface SessionStats {
   readonly downRate: number;
@@ -217,7 +244,9 @@ export type ShoalEvent =
   | { readonly type: 'done'; readonly infoHash: string }
   | { readonly type: 'error'; readonly infoHash: string; readonly error: IoFault }
   | { readonly type: 'warning'; readonly infoHash: string; readonly message: string }
-  | { readonly type: 'listening'; readonly address: Endpoint };
+  | { readonly type: 'listening'; readonly address: Endpoint }
+  /** About the session as a whole, for a person to read. */
+  | { readonly type: 'notice'; readonly message: string };
 
 /** A node of the DHT as we know it. */
 export interface DhtNode {
