@@ -32,6 +32,8 @@ export class ShoalRun {
   readonly startedMs: number = performance.now();
   /** From its start until it said that it has the torrent's metadata; null: not yet. */
   foundMs: number | null = null;
+  /** From its start until it said that it has a peer; it says so once a second. */
+  connectedMs: number | null = null;
   readonly #stray: string[] = [];
 
   constructor(args: readonly string[], home: string, onLine: (line: ShoalLine) => void = () => {}) {
@@ -41,8 +43,7 @@ export class ShoalRun {
         try {
           const line = JSON.parse(text) as ShoalLine;
           this.lines.push(line);
-          if (line.type === 'progress' && (line.bytesTotal ?? 0) > 0)
-            this.foundMs ??= performance.now() - this.startedMs;
+          if (line.type === 'progress') this.#progress(line);
           onLine(line);
         } catch {
           this.#stray.push(text);
@@ -69,6 +70,12 @@ export class ShoalRun {
       },
       { timeoutMs, everyMs: 10, detail: () => JSON.stringify(this.lines.at(-1) ?? null) },
     );
+  }
+
+  #progress({ bytesTotal, peers }: ShoalLine): void {
+    const ms = performance.now() - this.startedMs;
+    if (bytesTotal! > 0) this.foundMs ??= ms;
+    if (Number(peers) > 0) this.connectedMs ??= ms;
   }
 
   tail(): string {
