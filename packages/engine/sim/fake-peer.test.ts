@@ -28,7 +28,7 @@ test('two fake peers shake hands, ask and serve', () => {
   peer.expectClosed();
 });
 
-test('the wire check sees false claims, wrong content and PEX where it must not be', () => {
+test('the wire check sees false claims, wrong content, and PEX and holepunch where it must not be', () => {
   const lies: [(peer: FakePeer) => void, string | null][] = [
     [(peer) => peer.send(Msg.Have, 1), null],
     [(peer) => peer.send(Msg.Have, 2), 'claims piece 2'],
@@ -40,6 +40,8 @@ test('the wire check sees false claims, wrong content and PEX where it must not 
     [(peer) => peer.send(Msg.Piece, 2, 32768, new Uint8Array(40)), 'outside the torrent'],
     [(peer) => peer.sendExtended({ m: { ut_pex: 1 } }), 'PEX in a private'],
     [(peer) => peer.send(Msg.Extended, Uint8Array.of(3), utf8Encode('d5:added0:e')), 'PEX in a private'],
+    [(peer) => peer.sendExtended({ m: { ut_holepunch: 5 } }), 'holepunch in a private'],
+    [(peer) => peer.send(Msg.Extended, Uint8Array.of(5), new Uint8Array(12)), 'holepunch in a private'],
     [(peer) => peer.send(Msg.Port, Uint8Array.from([1, 2])), 'PORT in a private'],
     [
       (peer) => {

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { utf8Encode } from '../src/base/bytes.ts';
 import type { Endpoint } from '../src/base/ports.ts';
 import { BLOCK_BYTES } from '../src/base/slot-pool.ts';
+import { CandidateSource } from '../src/swarm/peer-book.ts';
 import { checkDatagram, checkSession, checkStopped, datagramOf } from './checkers.ts';
 import { FakeHost, type FakePeer, Msg, readPex, type Script } from './fake-peer.ts';
 import { seedScript } from './hostile.ts';
@@ -142,6 +143,19 @@ describe('W18: a private torrent', () => {
     expect(hub.entry!.finder.book.counts().pex).toBe(0);
     expect(liar.messages.some((message) => readPex(message, 9) !== null)).toBe(false);
     expect([liar.closed, swarm.check.violations]).toEqual([false, []]);
+  });
+
+  test.each([true, false])('asks nobody for a way to whom it cannot reach (private: %s)', (isPrivate) => {
+    const swarm = makeSwarm(10, { pieces: 4, pieceLength: BLOCK_BYTES, private: isPrivate });
+    const session = join(swarm, [], { transport: 'both' });
+    const helper = stranger(swarm, session);
+    helper.sendExtended({ m: { ut_holepunch: 9 } });
+    swarm.world.run(1000);
+    const [nobody] = bogus(swarm, 1);
+    session.entry!.finder.addPeer(nobody!.ip, nobody!.port, CandidateSource.Tracker);
+    swarm.world.run(60_000);
+    const asked = helper.messages.some(({ id, payload }) => id === Msg.Extended && payload[0] === 9);
+    expect([asked, swarm.check.violations]).toEqual([!isPrivate, []]);
   });
 
   test.each([true, false])('asks no DHT and no neighbours (private: %s)', (isPrivate) => {

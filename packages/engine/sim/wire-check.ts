@@ -1,6 +1,6 @@
 /**
  * Reads along what honest processes send, as it leaves, and notes what they must never say: a claim of a piece that is
- * not verified, a block with wrong content, more requests than a peer queues, PEX or PORT in a private torrent.
+ * not verified, a block with wrong content, more requests than a peer queues, PEX, holepunch or PORT in a private torrent.
  *
  * A claim is right when the process saw the piece's digest itself, or the piece stood right on its disk at boot.
  */
@@ -181,6 +181,9 @@ export class WireCheck implements WireTap {
     const text = latin1(stream.body.subarray(2, stream.got));
     const isPex = stream.body[1] !== 0 && /^d(5:added|7:added.f|6:added6|8:added6.f|7:dropped|8:dropped6)/.test(text);
     if (torrent.private && (isPex || text.includes('ut_pex'))) this.#violation(conn, 'PEX in a private torrent');
+    if (torrent.private && (isHolepunch(stream) || text.includes('ut_holepunch'))) {
+      this.#violation(conn, 'holepunch in a private torrent');
+    }
     if (isPex) this.#exchange(conn, stream);
   }
 
@@ -249,4 +252,9 @@ function endpoints(list: Uint8Array, size: number): string[] {
     found.push(`${formatIp(list.subarray(at, at + size - 2))} ${port}`);
   }
   return found;
+}
+
+/** By its form: numbers of extension messages are the receiver's. */
+function isHolepunch({ body, got }: Stream): boolean {
+  return body[1] !== 0 && (got === 2 + 12 || got === 2 + 24) && body[2]! <= 2 && body[3]! <= 1;
 }

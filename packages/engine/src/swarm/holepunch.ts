@@ -11,6 +11,7 @@
  */
 
 import { formatIp, parseIp } from '../base/ip.ts';
+import { isNameAddress } from '../base/name-address.ts';
 import { buildHolepunch, HolepunchError, HolepunchKind, type HolepunchMessage } from '../wire/holepunch.ts';
 import type { Peer } from './peer.ts';
 
@@ -24,6 +25,8 @@ const PER_MINUTE = 20;
 const MINUTE_MS = 60_000;
 
 export class Holepunch {
+  /** The torrent is private: nobody is brought together with anybody. */
+  isOff = false;
   readonly #sink: HolepunchSink;
   readonly #peers: readonly Peer[];
   /** What each peer had of us since `#countedMs`. */
@@ -38,14 +41,14 @@ export class Holepunch {
   /** An address could not be reached: asks others to help. True: somebody was asked. */
   seek(ip: string, port: number): boolean {
     const bytes = parseIp(ip);
-    if (bytes === null) return false;
+    if (this.isOff || bytes === null || isNameAddress(bytes)) return false;
     const helpers = this.#peers.filter((peer) => peer.conversation.supports.holepunch).slice(0, RELAYS);
     for (const peer of helpers) this.#say(peer, HolepunchKind.Rendezvous, bytes, port, HolepunchError.None);
     return helpers.length > 0;
   }
 
   received(peer: Peer, message: HolepunchMessage, now: number): void {
-    if (message.kind === HolepunchKind.Error || !this.#admits(peer, now)) return;
+    if (this.isOff || message.kind === HolepunchKind.Error || !this.#admits(peer, now)) return;
     const ip = formatIp(message.ip);
     if (message.kind === HolepunchKind.Connect) this.#sink.onHolepunch(ip, message.port);
     else this.#bringTogether(peer, message, ip);
@@ -80,8 +83,9 @@ export class Holepunch {
   }
 }
 
-/** Where a uTP packet reaches a peer; null: not known. */
+/** Where a uTP packet reaches a peer; null: not known, or by a name that says nothing to others. */
 function placeOf({ link, conversation }: Peer): { readonly ip: string; readonly port: number } | null {
+  if (isNameAddress(link.remote.ip)) return null;
   if (!link.incoming || link.utp === true) return link.remote;
   const { listenPort } = conversation.remote;
   return listenPort > 0 ? { ip: link.remote.ip, port: listenPort } : null;

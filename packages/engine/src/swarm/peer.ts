@@ -318,7 +318,7 @@ export class Peer implements ConversationSink, ChokeRecord {
   }
 
   onHolepunch(message: HolepunchMessage): void {
-    if (this.swarm.meta?.private !== true) this.swarm.holepunch.received(this, message, this.swarm.now);
+    this.swarm.holepunch.received(this, message, this.swarm.now);
   }
 
   onFault(fault: PeerFault): void {

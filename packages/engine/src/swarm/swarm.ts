@@ -65,6 +65,8 @@ export class Swarm implements PieceStoreSink {
   unflushedWanted = 0;
 
   sequential = false;
+  /** Only ever set; see `becomePrivate`. */
+  isPrivate = false;
   /** The disk failed and was not told to try again. */
   storeBroken = false;
   /** Requests a peer may have out now: the memory, shared out. */
@@ -186,7 +188,7 @@ export class Swarm implements PieceStoreSink {
     this.have = claimed;
     this.flushed = claimed.clone();
     this.#metadata?.provide(meta.infoBytes);
-    if (meta.private) this.setPex(false);
+    if (meta.private) this.becomePrivate();
     this.setPriorities(priorities);
     for (const peer of [...this.peers]) this.#introduce(peer);
   }
@@ -264,15 +266,23 @@ export class Swarm implements PieceStoreSink {
     if (this.store === null || this.store.pendingSlots === 0) this.#storeWorks();
   }
 
-  /** Peer exchange (BEP 11), which a private torrent has none of. Off: nothing more is said or taken in. */
-  setPex(on: boolean): void {
-    this.#pexOn = on && this.meta?.private !== true;
-    if (this.#pexOn) return;
+  /**
+   * The torrent is private (BEP 27), known before `start` where a magnet turned out so: its peers are neither told of nor
+   * heard of from each other.
+   */
+  becomePrivate(): void {
+    this.isPrivate = true;
+    this.holepunch.isOff = true;
+    this.#pexOn = false;
     this.pex = null;
     for (const peer of this.peers) {
       peer.pex = null;
-      peer.conversation.refusePex();
+      peer.conversation.withdrawOffers();
     }
+  }
+
+  setPex(_off: false): void {
+    this.becomePrivate();
   }
 
   /** What is on disk turned out to be this (a recheck): everybody is met anew. */
@@ -405,7 +415,7 @@ export class Swarm implements PieceStoreSink {
 
   /** The peer has a DHT node there (BEP 5). */
   portNamed(peer: Peer, port: number): void {
-    if (port > 0 && this.meta?.private !== true) this.#sink.onPeerPort(peer, port);
+    if (port > 0 && !this.isPrivate) this.#sink.onPeerPort(peer, port);
   }
 
   /** Nothing more is taken from this address. */

@@ -288,9 +288,11 @@ export class Conversation implements FrameSink {
     this.extension(this.supports.pexId, body);
   }
 
-  /** The torrent turned out to be private: what was offered is not looked at any more. */
-  refusePex(): void {
+  /** The torrent turned out to be private: what only public ones offer is not looked at any more. */
+  withdrawOffers(): void {
+    this.offersMetadata = false;
     this.offersPex = false;
+    this.offersHolepunch = false;
   }
 
   /** A body that `buildHolepunch` made, copied. */

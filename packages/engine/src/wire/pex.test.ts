@@ -152,7 +152,7 @@ describe('ut_pex', () => {
     c.pex(ascii('de'));
     expect(said(c)).toBe('0000000414096465');
     sink.log = [];
-    c.refusePex();
+    c.withdrawOffers();
     c.receive(3, extended(4, dict(entry('added', A))));
     expect(sink.log).toEqual([]);
   });
