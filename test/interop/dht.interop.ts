@@ -107,7 +107,7 @@ describe('shoal looks in a closed DHT', () => {
     const state = arena.makeFolder('state');
     const args = (folder: string, entry: string): string[] => [
       ...['get', magnetOf(torrent), '-o', folder, '--state', state, '--bind', place.ip, '--port', `${place.port}`],
-      ...['--dht-bootstrap', entry, '--no-pex', '--no-lsd', '--timeout', '30'],
+      ...['--dht-bootstrap', entry, '--no-pex', '--no-lsd', '--no-port-map', '--timeout', '30'],
     ];
     for (const entry of [dht.entry[0]!, NOBODY]) {
       const folder = arena.makeFolder('copy');

@@ -15,7 +15,7 @@ const delay = monitorEventLoopDelay({ resolution: 5 });
 
 const ops = {
   async open(options) {
-    session = new Session({ dht: false, lsd: false, ...options });
+    session = new Session({ dht: false, lsd: false, portMap: false, ...options });
     await session.ready();
     return session.addresses;
   },

@@ -131,7 +131,19 @@ class KillRun {
   #start(): ShoalRun {
     const { path } = this.#torrent;
     const run = new ShoalRun(
-      ['get', path, '-o', this.#folder, '--state', this.#state, '--bind', this.#place.ip, '--no-dht', '--no-lsd'],
+      [
+        'get',
+        path,
+        '-o',
+        this.#folder,
+        '--state',
+        this.#state,
+        '--bind',
+        this.#place.ip,
+        '--no-dht',
+        '--no-lsd',
+        '--no-port-map',
+      ],
       this.#place.home,
     );
     this.#arena.keep({ name: 'shoal get', stop: () => run.program.stop('SIGKILL'), tail: () => run.tail() });

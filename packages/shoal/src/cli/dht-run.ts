@@ -37,6 +37,7 @@ export async function runDht(options: DhtRunOptions, use: (run: DhtRun) => Promi
     },
     pex: false,
     lsd: false,
+    portMap: false,
     hashThreads: 1,
     ...(options.bind === undefined ? {} : { bind: [options.bind] }),
   });

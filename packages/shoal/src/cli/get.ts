@@ -7,12 +7,13 @@ import { chooseView } from './choose-view.ts';
 import { type DiscoveryOptions, discoverySettings } from './discovery-options.ts';
 import { type ExitCode, UsageError } from './exit-code.ts';
 import { Interrupt } from './interrupt.ts';
+import { type PortOptions, portSettings } from './port-options.ts';
 import { type LoadedSource, loadSource } from './source.ts';
 import { defaultStateFolder } from './state-folder.ts';
 import { torrentTarget } from './torrent-target.ts';
 import { transfer } from './transfer.ts';
 
-export interface GetOptions extends DiscoveryOptions {
+export interface GetOptions extends DiscoveryOptions, PortOptions {
   readonly output: string;
   readonly peer: readonly string[];
   readonly select?: readonly number[];
@@ -60,16 +61,18 @@ export async function get(sources: readonly string[], options: GetOptions): Prom
 }
 
 export function sessionOptions(
-  options: DiscoveryOptions & {
-    readonly port: number;
-    readonly bind?: string;
-    readonly up: number;
-    readonly down?: number;
-  },
+  options: DiscoveryOptions &
+    PortOptions & {
+      readonly port: number;
+      readonly bind?: string;
+      readonly up: number;
+      readonly down?: number;
+    },
   state: string | null,
 ): SessionOptions {
   return {
     ...discoverySettings(options),
+    ...portSettings(options),
     port: options.port,
     state,
     stateLock: 'torrent',

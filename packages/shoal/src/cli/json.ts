@@ -57,6 +57,10 @@ export class JsonView implements TransferView {
     this.#lines.emit('listening', { host, port });
   }
 
+  mapped(host: string | null, port: number, method: string): void {
+    this.#lines.emit('mapped', { host, port, method });
+  }
+
   note(): void {}
 
   version(job: Job, seq: number): void {

@@ -18,7 +18,7 @@ import {
   sanitize,
   truncate,
 } from './format.ts';
-import { doneLine, failureLine, searchText, stoppedLine, versionLine } from './plain.ts';
+import { doneLine, failureLine, mappedLine, searchText, stoppedLine, versionLine } from './plain.ts';
 import type { Screen } from './screen.ts';
 import type { Theme } from './theme.ts';
 import { type Job, nowMs, type TransferView } from './view.ts';
@@ -179,6 +179,10 @@ export class LiveView implements TransferView {
   }
 
   listening(): void {}
+
+  mapped(host: string | null, port: number, method: string): void {
+    this.#screen.print(mappedLine(host, port, method));
+  }
 
   note(text: string): void {
     this.#screen.print(text);

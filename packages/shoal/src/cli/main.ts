@@ -8,6 +8,7 @@ import { addDiscoveryOptions } from './discovery-options.ts';
 import { ExitCode, failureOf, UsageError } from './exit-code.ts';
 import { JsonLines } from './json.ts';
 import * as parse from './parse.ts';
+import { addPortOptions } from './port-options.ts';
 import { packageVersion } from './version.ts';
 
 /** Runs the command line of this process to its end and sets the exit code. Never rejects. */
@@ -136,6 +137,7 @@ function addSeed(program: Command, done: Done): void {
 function addTransferOptions(command: Command): void {
   command.option('--up <rate>', 'upload limit per second', checked('--up', parse.parseRate), 0);
   addNetworkOptions(command);
+  addPortOptions(command);
 }
 
 function addNetworkOptions(command: Command): void {

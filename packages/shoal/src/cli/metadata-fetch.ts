@@ -46,7 +46,7 @@ export class MetadataFetch implements AsyncDisposable {
 
   constructor(options: FetchOptions) {
     this.#options = options;
-    this.#session = new Session({ ...options.session, state: null, hashThreads: 1 });
+    this.#session = new Session({ ...options.session, portMap: false, state: null, hashThreads: 1 });
   }
 
   /**

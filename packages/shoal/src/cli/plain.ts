@@ -28,6 +28,10 @@ export class PlainView implements TransferView {
     this.#out(`listening on ${host.includes(':') ? `[${host}]` : host}:${port}\n`);
   }
 
+  mapped(host: string | null, port: number, method: string): void {
+    this.#out(`${mappedLine(host, port, method)}\n`);
+  }
+
   note(text: string): void {
     this.#out(`${text}\n`);
   }
@@ -65,6 +69,13 @@ export class PlainView implements TransferView {
   end(_exitCode: ExitCode): void {
     for (const job of this.#jobs) if (job.state === 'interrupted') this.#out(`${stoppedLine(job, this.#resumes)}\n`);
   }
+}
+
+export function mappedLine(host: string | null, port: number, method: string): string {
+  const by = method === 'upnp' ? 'UPnP' : method.toUpperCase();
+  return host === null
+    ? `reachable through the router at port ${port} (${by})`
+    : `reachable at ${host}:${port} (${by})`;
 }
 
 export function versionLine(job: Job, seq: number): string {

@@ -7,6 +7,7 @@
 import { type AddOptions, Session, type SessionOptions, ShoalError, type TorrentSource } from '@shoal/engine';
 import { ExitCode, type Failure, failureOf } from './exit-code.ts';
 import type { Interrupt } from './interrupt.ts';
+import { SessionWatch } from './session-watch.ts';
 import { saveTorrent } from './torrent-target.ts';
 import { type Job, nowMs, TICK_MS, type TransferView } from './view.ts';
 
@@ -58,14 +59,16 @@ class Transfer {
   async run(): Promise<ExitCode> {
     const { view, interrupt, mode } = this.#request;
     const session = new Session(this.#request.session);
-    const ticker = setInterval(() => view.tick(this.#jobs, dhtNodeCount(session)), TICK_MS);
+    const watch = new SessionWatch(session, view);
+    const ticker = setInterval(() => {
+      watch.tick();
+      view.tick(this.#jobs, dhtNodeCount(session));
+    }, TICK_MS);
     const onStop = (): void => view.stopping();
     interrupt.signal.addEventListener('abort', onStop);
     try {
       await session.ready();
-      const listening = session.listening().then(() => {
-        for (const { ip, port } of session.addresses) view.listening(ip, port);
-      });
+      const listening = session.listening().then(() => watch.listening());
       const jobs = Promise.all(this.#jobs.map((job, i) => this.#runJob(session, job, this.#request.items[i]!)));
       // A port that cannot be had ends the run; a job that ends before its files are checked never comes to listening.
       await Promise.race([jobs, listening.then(() => jobs)]);

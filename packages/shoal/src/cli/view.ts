@@ -16,6 +16,8 @@ export interface Job {
 
 export interface TransferView {
   listening(host: string, port: number): void;
+  /** A router forwards this port to ours; `host` null: it did not say at which address. */
+  mapped(host: string | null, port: number, method: string): void;
   /** Something a person wants to know and a program does not. */
   note(text: string): void;
   /** A publisher's key stands for this torrent now, by its number so and so. */

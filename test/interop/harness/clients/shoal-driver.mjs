@@ -11,6 +11,7 @@ const [ip, port, findingText] = process.argv.slice(2);
 const finding = JSON.parse(findingText);
 const say = (fields) => process.stdout.write(`${JSON.stringify(fields)}\n`);
 const session = new Session({
+  portMap: false,
   bind: [ip],
   port: Number(port),
   dht: false,

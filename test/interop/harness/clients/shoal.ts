@@ -119,7 +119,14 @@ export class Shoal implements Client {
 
   async add(request: AddRequest): Promise<void> {
     const { ip, port, home } = this.place;
-    const common = ['--bind', ip, '--port', `${port}`, ...(request.peers ?? []).flatMap((peer) => ['--peer', peer])];
+    const common = [
+      '--no-port-map',
+      '--bind',
+      ip,
+      '--port',
+      `${port}`,
+      ...(request.peers ?? []).flatMap((peer) => ['--peer', peer]),
+    ];
     common.push(...findingArgs(this.#finding));
     if (request.uploadLimit !== undefined) common.push('--up', `${request.uploadLimit}`);
     if (this.#command === 'seed') {
