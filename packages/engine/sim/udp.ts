@@ -8,6 +8,7 @@
  */
 
 import type { IoFault } from '../src/base/errors.ts';
+import { isLoopback } from '../src/base/ip.ts';
 import type { Endpoint, UdpOptions, UdpSink, UdpSocket } from '../src/base/ports.ts';
 import type { Rng } from '../src/base/random.ts';
 import { POISON } from './chunks.ts';
@@ -342,10 +343,6 @@ export class SimUdpSocket implements UdpSocket {
 
 function headerOf(isV6: boolean): number {
   return isV6 ? HEADER_V6 : HEADER_V4;
-}
-
-function isLoopback(ip: string): boolean {
-  return ip.startsWith('127.') || ip === '::1';
 }
 
 function isMulticast(ip: string): boolean {

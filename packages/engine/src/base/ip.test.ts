@@ -1,6 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { formatEndpoint, formatIp, isLocal, isUsablePeerAddress, parseEndpoint, parseIp } from './ip.ts';
+import {
+  formatEndpoint,
+  formatIp,
+  isLocal,
+  isLoopback,
+  isUsablePeerAddress,
+  parseEndpoint,
+  parseIp,
+  plainIp,
+} from './ip.ts';
 
 describe('addresses', () => {
   it('have one text each (RFC 5952)', () => {
@@ -97,5 +106,14 @@ describe('addresses', () => {
     for (const text of ['1.1.1.1', '172.32.0.1', '100.128.0.1', '2001:db8::1', '::']) {
       expect(isLocal(parseIp(text)!), text).toBe(false);
     }
+    const mapped = (...four: number[]) => Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, ...four);
+    expect([isLocal(mapped(10, 0, 0, 1)), isLocal(mapped(1, 1, 1, 1))]).toEqual([true, false]);
+    for (const ip of ['127.0.0.1', '::1', parseIp('127.9.9.9')!, parseIp('::1')!, mapped(127, 0, 0, 1)]) {
+      expect(isLoopback(ip)).toBe(true);
+    }
+    for (const ip of ['128.0.0.1', '::2', parseIp('10.0.0.1')!, parseIp('fe80::1')!, mapped(10, 0, 0, 1)]) {
+      expect(isLoopback(ip)).toBe(false);
+    }
+    expect(plainIp(mapped(1, 2, 3, 4))).toEqual(parseIp('1.2.3.4'));
   });
 });

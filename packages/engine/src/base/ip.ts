@@ -83,9 +83,18 @@ export function isUsablePeerAddress(bytes: Uint8Array, port: number): boolean {
   return false;
 }
 
-/** Of canonical text. */
-export function isLoopback(ip: string): boolean {
-  return ip.startsWith('127.') || ip === '::1';
+/** This machine itself. Canonical text, or 4 or 16 bytes. */
+export function isLoopback(ip: string | Uint8Array): boolean {
+  if (typeof ip === 'string') return ip.startsWith('127.') || ip === '::1';
+  const bytes = plainIp(ip);
+  if (bytes.length === 4) return bytes[0] === 127;
+  for (let i = 0; i < 15; i++) if (bytes[i] !== 0) return false;
+  return bytes[15] === 1;
+}
+
+/** An IPv4 address in IPv6 clothes as its 4 bytes (a view), any other as it is. */
+export function plainIp(bytes: Uint8Array): Uint8Array {
+  return bytes.length === 16 && isMapped(bytes) ? bytes.subarray(12) : bytes;
 }
 
 /** Loopback, link-local or private (RFC 1918, 3927, 4193, 6598). */
@@ -100,9 +109,7 @@ export function isLocal(bytes: Uint8Array): boolean {
     return a === 100 && b >= 64 && b < 128;
   }
   if (isMapped(bytes)) return isLocal(bytes.subarray(12));
-  if ((a & 0xfe) === 0xfc || (a === 0xfe && (b & 0xc0) === 0x80)) return true;
-  for (let i = 0; i < 15; i++) if (bytes[i] !== 0) return false;
-  return bytes[15] === 1;
+  return (a & 0xfe) === 0xfc || (a === 0xfe && (b & 0xc0) === 0x80) || isLoopback(bytes);
 }
 
 function parseV4(text: string): Uint8Array | null {

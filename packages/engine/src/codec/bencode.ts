@@ -11,7 +11,7 @@
  */
 
 import { latin1, utf8Decode, utf8Encode } from '../base/bytes.ts';
-import { type BencodeLimits, scan, scanPrefix, type Tape } from './bencode-tape.ts';
+import { BencodeError, type BencodeLimits, scan, scanPrefix, type Tape } from './bencode-tape.ts';
 
 export { BencodeError, type BencodeLimits, scan, scanPrefix, Tape } from './bencode-tape.ts';
 export { type BInput, encode, RawBencode } from './bencode-write.ts';
@@ -22,6 +22,17 @@ export type BValue = number | bigint | Uint8Array | BValue[] | BDict;
 /** Reads exactly one value that fills `bytes`. */
 export function decode(bytes: Uint8Array, limits?: BencodeLimits): BValue {
   return build(scan(bytes, limits));
+}
+
+/** Reads the dictionary that fills `bytes`, as strangers send it; null: it is none, or beyond the limits. */
+export function decodeDict(bytes: Uint8Array, limits?: BencodeLimits): BDict | null {
+  try {
+    const value = decode(bytes, limits);
+    return value instanceof BDict ? value : null;
+  } catch (error) {
+    if (error instanceof BencodeError) return null;
+    throw error;
+  }
 }
 
 /** Reads the one value that `bytes` begin with; `end` is the byte after it (BEP 9 data messages). */

@@ -2,9 +2,11 @@
  * Keeps others from spending what is ours: who sends too many packets is not heard for a while (libtorrent's figures), and
  * replies leave at a bounded rate.
  *
- * Invariant: what a visitor costs is one map entry, MAX_VISITORS in all. On loopback every port counts for itself, since
- * whole closed networks live on one address there, and nobody from outside can.
+ * Invariant: what a visitor costs is one map entry, MAX_VISITORS in all. On loopback every port counts for itself and has
+ * an entry of its own, since whole closed networks live on one address there, and nobody from outside can.
  */
+
+import { isLoopback } from '../base/ip.ts';
 
 /** Packets an address may send in a window. */
 export const FLOOD_LIMIT = 50;
@@ -41,7 +43,7 @@ export class FloodGuard {
     let visitor = this.#visitors.get(ip);
     if (visitor === undefined) {
       if (this.#visitors.size >= MAX_VISITORS) this.#makeRoom();
-      visitor = new Visitor(ip.startsWith('127.') || ip === '::1');
+      visitor = new Visitor(isLoopback(ip));
       this.#visitors.set(ip, visitor);
     }
     if (visitor.ports !== null) {

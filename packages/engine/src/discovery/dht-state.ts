@@ -9,7 +9,7 @@
 import { concat, equal, utf8Encode } from '../base/bytes.ts';
 import { sha1 } from '../base/hash.ts';
 import { isUsablePeerAddress } from '../base/ip.ts';
-import { BDict, BencodeError, type BValue, decode, encode } from '../codec/bencode.ts';
+import { type BDict, decodeDict, encode } from '../codec/bencode.ts';
 import { ID_BYTES } from './node-id.ts';
 
 /** Nodes kept of a family (Transmission's figure). */
@@ -41,15 +41,8 @@ export function readState(bytes: Uint8Array): DhtState | null {
   if (bytes.length < ID_BYTES || bytes.length > MAX_STATE_BYTES) return null;
   const body = bytes.subarray(ID_BYTES);
   if (!equal(sha1(concat([SALT, body])), bytes.subarray(0, ID_BYTES))) return null;
-  let value: BValue;
-  try {
-    value = decode(body, { depth: 4, tokens: 100 });
-  } catch (error) {
-    if (error instanceof BencodeError) return null;
-    throw error;
-  }
-  if (!(value instanceof BDict)) return null;
-  return { v4: readFamily(value.dict('4'), 26), v6: readFamily(value.dict('6'), 38) };
+  const dict = decodeDict(body, { depth: 4, tokens: 100 });
+  return dict === null ? null : { v4: readFamily(dict.dict('4'), 26), v6: readFamily(dict.dict('6'), 38) };
 }
 
 function readFamily(dict: BDict | null, size: number): FamilyState | null {

@@ -6,7 +6,7 @@
  */
 
 import { latin1 } from '../base/bytes.ts';
-import { isLocal, isUsablePeerAddress, parseIp } from '../base/ip.ts';
+import { isLocal, isLoopback, isUsablePeerAddress, parseIp, plainIp } from '../base/ip.ts';
 import { BDict, type BValue } from '../codec/bencode.ts';
 import { MAX_PEERS, type NamedPeer } from './tracker.ts';
 
@@ -62,24 +62,13 @@ export class PeerCollector {
   }
 
   #add(address: Uint8Array, port: number): void {
-    const ip = address.length === 16 && isMapped(address) ? address.subarray(12) : address;
+    const ip = plainIp(address);
     if (!isUsablePeerAddress(ip, port) || (!this.#loopbackToo && isLoopback(ip))) return;
     const into = ip.length === 4 ? this.#four : this.#six;
     for (let i = 0; i < ip.length; i++) into.push(ip[i]!);
     into.push(port >>> 8, port & 255);
     this.#taken++;
   }
-}
-
-function isMapped(ip: Uint8Array): boolean {
-  for (let i = 0; i < 10; i++) if (ip[i] !== 0) return false;
-  return ip[10] === 255 && ip[11] === 255;
-}
-
-function isLoopback(ip: Uint8Array): boolean {
-  if (ip.length === 4) return ip[0] === 127;
-  for (let i = 0; i < 15; i++) if (ip[i] !== 0) return false;
-  return ip[15] === 1;
 }
 
 /** A host name that ends in a letter: what looks like a number is an address in a spelling made to slip through. */

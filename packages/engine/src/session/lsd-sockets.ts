@@ -10,7 +10,7 @@
  */
 
 import type { IoFault } from '../base/errors.ts';
-import { parseIp } from '../base/ip.ts';
+import { isLoopback, parseIp } from '../base/ip.ts';
 import type { Endpoint, NetInterface, Ports, UdpSink, UdpSocket } from '../base/ports.ts';
 import type { Rng } from '../base/random.ts';
 import { LSD_GROUP_V4, LSD_GROUP_V6, LSD_PORT, Lsd, type LsdSink } from '../discovery/lsd.ts';
@@ -55,8 +55,10 @@ export class LsdSockets implements LsdSink {
     this.#ready();
   }
 
+  /** Again and again is fine: the addresses of `bind` may be others now. */
   start(now: number): void {
     this.#started = true;
+    this.#lookAtMs = -Infinity;
     this.tick(now);
   }
 
@@ -205,7 +207,7 @@ class GroupSocket implements UdpSink {
 
 /** By key: for IPv4 each network of each interface, for IPv6 each interface, by its first address that others can dial. */
 function interfacesFor(bind: readonly string[], all: readonly NetInterface[]): Map<string, NetInterface> {
-  const isLocalOnly = bind.every((ip) => ip === '::1' || ip.startsWith('127.'));
+  const isLocalOnly = bind.every(isLoopback);
   const wanted = new Map<string, NetInterface>();
   for (const at of all) {
     const bytes = parseIp(at.ip);

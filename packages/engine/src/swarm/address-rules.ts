@@ -5,7 +5,7 @@
  * Limits: 4,096 bans, the oldest making way.
  */
 
-import { formatIp, parseIp } from '../base/ip.ts';
+import { formatIp, parseIp, plainIp } from '../base/ip.ts';
 import type { IpRanges } from '../base/ip-ranges.ts';
 import type { AddressFilter } from '../base/ports.ts';
 
@@ -37,7 +37,7 @@ export class AddressRules implements AddressFilter {
   blocks(ip: string | Uint8Array): boolean {
     if (this.#bans.size > 0 && this.#isBanned(typeof ip === 'string' ? ip : formatIp(ip))) return true;
     if (this.#ranges === null) return false;
-    const bytes = typeof ip === 'string' ? parseIp(ip) : ip;
+    const bytes = typeof ip === 'string' ? parseIp(ip) : plainIp(ip);
     return bytes !== null && this.#ranges.has(bytes);
   }
 

@@ -39,6 +39,9 @@ describe('address rules', () => {
     builder.add(parseIp('5.0.0.0')!, parseIp('5.0.0.255')!);
     rules.setRanges(builder.build());
     expect([rules.blocks('5.0.0.7'), rules.blocks('5.0.1.0'), rules.rangeCount]).toEqual([true, false, 1]);
+    // as a DHT or PEX may write it
+    const mapped = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 5, 0, 0, 7);
+    expect(rules.blocks(mapped)).toBe(true);
     rules.setRanges(null);
     expect(rules.blocks('5.0.0.7')).toBe(false);
   });

@@ -11,7 +11,7 @@
 
 import { utf8Decode } from '../base/bytes.ts';
 import { formatIp, parseIp } from '../base/ip.ts';
-import { BDict, BencodeError, type BencodeLimits, decode, encode } from '../codec/bencode.ts';
+import { type BencodeLimits, decodeDict, encode } from '../codec/bencode.ts';
 import type { ExtendedHandshake } from './conversation-sink.ts';
 
 /** The numbers under which we receive. */
@@ -106,7 +106,7 @@ export function buildExtendedHandshake(own: OwnHandshake): Uint8Array {
  * dictionary within the limits.
  */
 export function parseExtendedHandshake(body: Uint8Array, remote: RemoteExtensions): ExtendedHandshake | null {
-  const dict = decodeDict(body);
+  const dict = decodeDict(body, LIMITS);
   if (dict === null) return null;
   const m = dict.dict('m');
   if (m !== null) {
@@ -141,16 +141,6 @@ export function mergeHandshakes(earlier: ExtendedHandshake, later: ExtendedHands
     yourIp: later.yourIp ?? earlier.yourIp,
     encryption: later.encryption ?? earlier.encryption,
   };
-}
-
-function decodeDict(body: Uint8Array): BDict | null {
-  try {
-    const value = decode(body, LIMITS);
-    return value instanceof BDict ? value : null;
-  } catch (error) {
-    if (error instanceof BencodeError) return null;
-    throw error;
-  }
 }
 
 /** A number of the `m` dictionary; what is none leaves the old one standing. */

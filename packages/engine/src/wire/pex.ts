@@ -13,7 +13,7 @@
  */
 
 import { isUsablePeerAddress } from '../base/ip.ts';
-import { BDict, BencodeError, type BencodeLimits, decode, encode } from '../codec/bencode.ts';
+import { type BDict, type BencodeLimits, decodeDict, encode } from '../codec/bencode.ts';
 
 /** What is said of a peer; bits. */
 export const PexFlag = {
@@ -65,7 +65,7 @@ export function buildPex(message: PexMessage): Uint8Array {
 
 /** Null: no bencoded dictionary. The arrays are the caller's. */
 export function parsePex(body: Uint8Array): PexMessage | null {
-  const dict = decodeDict(body);
+  const dict = decodeDict(body, LIMITS);
   if (dict === null) return null;
   const four = addresses(dict, 'added', 'added.f', PEX4_BYTES, MAX_PEX_PEERS);
   const six = addresses(dict, 'added6', 'added6.f', PEX6_BYTES, MAX_PEX_PEERS - four.flags.length);
@@ -104,14 +104,4 @@ function addresses(
     flags[taken++] = said === null ? 0 : said[i]!;
   }
   return { peers: peers.subarray(0, taken * size), flags: flags.subarray(0, taken) };
-}
-
-function decodeDict(body: Uint8Array): BDict | null {
-  try {
-    const value = decode(body, LIMITS);
-    return value instanceof BDict ? value : null;
-  } catch (error) {
-    if (error instanceof BencodeError) return null;
-    throw error;
-  }
 }
