@@ -16,14 +16,14 @@
  * be. A flow that came while another filled the queue takes the full queue for the empty path; so each flow lets the queue
  * run dry for two round trips now and then (the slowdown of LEDBAT++), which costs it at most 3 %.
  *
- * T is 100 ms, unless packets are lost at less: then the queue of the path is shorter, and T goes to six tenths of the
+ * T is 100 ms, unless packets are lost at less: then the queue of the path is shorter, and T goes to half of the
  * delay there was, for else the flow would take its share by losses like TCP. It comes back by a hundredth a second.
  */
 
 export const TARGET_MICROS = 100_000;
 /** Below this the delay is no more than noise. */
 const LEAST_TARGET_MICROS = 25_000;
-const LOSS_TARGET_SHARE = 0.6;
+const LOSS_TARGET_SHARE = 0.5;
 const TARGET_REGAIN_PER_MS = 1e-5;
 const SET_POINT = 0.4;
 /** Bytes of growth per round trip (libutp MAX_CWND_INCREASE, libtorrent gain_factor). */

@@ -9,7 +9,8 @@
  * Now and then a number is held back (`holdBack`): it counts as sent and is not, until a later one is acknowledged. Who
  * acknowledges it acknowledges what he hopes for, not what he got (DEMANDS U4).
  * A packet is taken for lost when three sent after it are acknowledged, or, once sent again, when one is that left a
- * quarter round trip later (RACK); or by the timeout, all of them.
+ * quarter round trip later (RACK); when an older one, sent again later, is acknowledged and it is not; or by the time-out,
+ * all of them.
  * Limits: 950 packets (libtorrent keeps 953 out of order, libutp 1,023), and the pool's.
  */
 
@@ -51,6 +52,11 @@ export class UtpOutbox {
   probePassed = -1;
   /** A number that was held back was acknowledged. */
   gapAcked = false;
+  /** A packet sent again was acknowledged, by its age not for its first sending, and hardly any other with it. */
+  proved = false;
+  /** The same, since what follows of it was looked for. */
+  #proofDue = false;
+  #leastRttMicros = Number.POSITIVE_INFINITY;
   #heldSeq = -1;
   readonly #pool: PacketPool;
   readonly #id: number;
@@ -228,6 +234,7 @@ export class UtpOutbox {
     this.minRttMicros = Number.POSITIVE_INFINITY;
     this.rttMicros = -1;
     this.probePassed = -1;
+    this.proved = false;
     while (seqDiff(ack, this.una) >= 0 && this.una !== this.unsent) this.#passUna(micros);
     for (let at = 0; at < sackBytes; at++) {
       const mask = bytes[sackAt + at]!;
@@ -235,6 +242,8 @@ export class UtpOutbox {
     }
     while (this.una !== this.unsent && (this.#flags[this.una & this.#mask]! & ACKED) !== 0) this.#passUna(micros);
     if (this.#heldSeq >= 0 && this.sackedCount > 0) this.#release();
+    if (this.ackedCount > 2) this.proved = false;
+    if (this.proved) this.#proofDue = true;
   }
 
   #passUna(micros: number): void {
@@ -273,8 +282,15 @@ export class UtpOutbox {
     const sent = this.#sentMicros[i]!;
     const rtt = (micros - sent) >>> 0;
     // what was taken for lost came long ago, and its acknowledgement was lost
-    if (this.#tries[i] !== 1 || (flags & LOST) !== 0) return;
+    if ((flags & LOST) !== 0) return;
+    if (this.#tries[i] !== 1) {
+      if (rtt < 0.5 * this.#leastRttMicros || ((sent - this.#newestMicros) | 0) <= 0) return;
+      this.#newestMicros = sent;
+      this.proved = true;
+      return;
+    }
     if (rtt < this.minRttMicros) this.minRttMicros = rtt;
+    if (rtt < this.#leastRttMicros) this.#leastRttMicros = rtt;
     this.rttMicros = rtt;
     if (!this.#newestKnown || ((sent - this.#newestMicros) | 0) > 0) {
       this.#newestKnown = true;
@@ -301,6 +317,23 @@ export class UtpOutbox {
       if (!inTurn && ((this.#newestMicros - this.#sentMicros[i]!) | 0) < rttMicros / 4) continue;
       if (this.#lose(i, seq)) highest = seq;
     }
+    return highest;
+  }
+
+  /**
+   * Takes for lost what left a time-out ago, and after `proved` what left before the newest that came. Returns as
+   * `detectLost`.
+   */
+  loseOlder(micros: number, rttMicros: number, timeoutMicros: number): number {
+    let highest = -1;
+    for (let seq = this.una; seq !== this.unsent; seq = (seq + 1) & 0xffff) {
+      const i = seq & this.#mask;
+      if ((this.#flags[i]! & (ACKED | LOST | HELD)) !== 0) continue;
+      const sent = this.#sentMicros[i]!;
+      const passed = this.#proofDue && ((this.#newestMicros - sent) | 0) > rttMicros / 4;
+      if ((passed || (micros - sent) >>> 0 > timeoutMicros) && this.#lose(i, seq)) highest = seq;
+    }
+    this.#proofDue = false;
     return highest;
   }
 

@@ -33,11 +33,24 @@ const MOST_TIMEOUTS = 24;
 const CLOSING_TIMEOUTS = 12;
 /** How long a short packet waits for more while another short one is under way. */
 const HOLD_MS = 10;
+/** Least waits before the oldest is sent again unasked; a lone packet may be acknowledged with a delay. */
+const NUDGE_MS = 20;
+const LONE_NUDGE_MS = 120;
 const ZERO_WINDOW_MOST_MS = 15_000;
 const MOST_UNSENT_BYTES = 1 << 19;
 const LEAST_UNSENT_BYTES = 1 << 16;
 /** What does not go out for want of room in the system's buffer is tried again so long. */
 const RETRY_MS = 2;
+/**
+ * Packets that leave in one turn. At first fewer than a usual socket buffer holds (208 KiB, of which each takes 2.3); what
+ * arrives raises it, a loss halves it.
+ */
+const FIRST_BURST = 64;
+const LEAST_BURST = 32;
+const MOST_BURST = 512;
+const BURST_GROWTH = 1 / 16;
+/** Time to the next such burst, when no acknowledgement comes first. */
+const BURST_MS = 1;
 /** Packets between two that are held back, at least, and at most as many more: a gap that only a liar does not see. */
 const GAP_LEAST = 2048;
 const GAP_MOST = 4096;
@@ -67,6 +80,11 @@ export class UtpSender {
   /** Losses of numbers before this one were answered with a smaller window. */
   #recoverSeq: number;
   #lossCheck = false;
+  #olderLost = false;
+  /** Lost packets that may leave beyond the window: one for two that were acknowledged (as TCP's recovery has it). */
+  #resendLeft = 0;
+  /** When the oldest under way is sent again although nothing says that it is lost; once until something is heard. */
+  #nudgeAtMs = Number.POSITIVE_INFINITY;
   #fullAtMs = Number.NEGATIVE_INFINITY;
   #probeAtMs = Number.POSITIVE_INFINITY;
   #probeMs = 0;
@@ -74,6 +92,8 @@ export class UtpSender {
   #holdAtMs = Number.POSITIVE_INFINITY;
   #shortSeq = -1;
   #retryAtMs = Number.POSITIVE_INFINITY;
+  #burst: number = FIRST_BURST;
+  #burstLeft = 0;
   /** Decides which packets are held back, which nobody is to guess; and packets to go to the next. */
   #gapSeed: number;
   #gapLeft: number;
@@ -129,6 +149,8 @@ export class UtpSender {
     if (outbox.gapAcked) this.cheated = true;
     if (h.diff !== 0) ledbat.sampleOurs(now, h.diff, outbox.minRttMicros);
     if (outbox.sackedCount > 0) this.#lossCheck = true;
+    if (outbox.proved) this.#olderLost = true;
+    this.#resendLeft = Math.min(LEAST_BURST, this.#resendLeft + Math.ceil(outbox.ackedCount / 2));
     if (outbox.ackedCount === 0) {
       if (ahead === -1 && h.type === PacketType.State && h.sackBytes === 0) this.#duplicate(now);
       return;
@@ -140,6 +162,8 @@ export class UtpSender {
     if (outbox.rttMicros >= 0) trip.measured(outbox.rttMicros / 1000);
     else trip.progressed();
     this.#rtoAtMs = outbox.sentCount > 0 ? now + trip.timeoutMs : Number.POSITIVE_INFINITY;
+    this.#nudgeAtMs = outbox.sentCount > 0 ? now + this.#nudgeMs() : Number.POSITIVE_INFINITY;
+    this.#burst = Math.min(MOST_BURST, this.#burst + outbox.ackedCount * BURST_GROWTH);
     if (outbox.probePassed >= 0) this.mtu.passed(now);
     else this.mtu.acknowledged(outbox.ackedCount);
     if (outbox.ackedBytes > 0) ledbat.acknowledged(now, outbox.ackedBytes, trip.ms, this.#fullAtMs, this.fullPayload);
@@ -148,6 +172,7 @@ export class UtpSender {
   /** The same number again, from one that sends no masks: three say that the next packet is lost. */
   #duplicate(now: number): void {
     if (this.outbox.sentCount === 0 || ++this.#duplicateAcks !== 3) return;
+    this.#resendLeft = Math.max(1, this.#resendLeft);
     if (this.outbox.loseFirst()) this.#lost(now, this.outbox.una);
     this.#probeSettled(now);
   }
@@ -155,6 +180,11 @@ export class UtpSender {
   /** What was acknowledged came again: our answer was lost, and a bare acknowledgement would silence a stranger. */
   repeat(): void {
     if (!this.#verified && this.outbox.sentCount > 0) this.outbox.loseFirst();
+  }
+
+  /** A lost end of a burst is found in two round trips so, not in a time-out (the tail loss probe of TCP). */
+  #nudgeMs(): number {
+    return Math.max(2 * this.trip.ms, this.outbox.sentCount > 1 ? NUDGE_MS : LONE_NUDGE_MS);
   }
 
   #probeSettled(now: number): void {
@@ -166,10 +196,16 @@ export class UtpSender {
   #lost(now: number, seq: number): void {
     if (seqDiff(seq, this.#recoverSeq) < 0) return;
     this.#recoverSeq = this.outbox.unsent;
+    this.#burst = Math.max(LEAST_BURST, this.#burst / 2);
     this.ledbat.lost(now, this.fullPayload);
   }
 
   // ------------------------------------------------------------------------------------------------------- turn's end
+
+  /** A turn ends; `flush` follows, once or more. */
+  beginFlush(): void {
+    this.#burstLeft = this.#burst | 0;
+  }
 
   /** Sends what may leave. True: the whole batch was taken over. */
   flush(now: number, micros: number): boolean {
@@ -178,6 +214,12 @@ export class UtpSender {
     if (this.#lossCheck) {
       this.#lossCheck = false;
       const lost = outbox.detectLost(this.trip.ms * 1000);
+      if (lost >= 0) this.#lost(now, lost);
+      this.#probeSettled(now);
+    }
+    if (this.#olderLost) {
+      this.#olderLost = false;
+      const lost = outbox.loseOlder(micros, this.trip.ms * 1000, this.trip.restingMs * 1000);
       if (lost >= 0) this.#lost(now, lost);
       this.#probeSettled(now);
     }
@@ -231,6 +273,10 @@ export class UtpSender {
     let seq = outbox.first();
     while (seq >= 0) {
       if (!this.#mayLeave(now, seq)) return true;
+      if (this.#burstLeft-- <= 0) {
+        this.#retryAtMs = now + BURST_MS;
+        return false;
+      }
       if (seq === outbox.unsent && --this.#gapLeft <= 0 && outbox.waitingCount > 4 && outbox.holdBack()) {
         this.#gapLeft = this.#drawGap();
       } else if (!this.#emit(now, micros, seq)) {
@@ -248,7 +294,8 @@ export class UtpSender {
     const flight = outbox.flightBytes;
     if (flight > 0 && flight + payload > this.ledbat.window) {
       this.#fullAtMs = now;
-      return false;
+      // what was lost goes out while the window shrinks: else nothing might be acknowledged any more
+      if (seq === outbox.unsent || this.#resendLeft <= 0) return false;
     }
     if (!this.#verified && this.bytesOut + outbox.length(seq) > 3 * this.bytesIn) return false;
     if (seq !== outbox.unsent || payload === 0) return true;
@@ -294,8 +341,12 @@ export class UtpSender {
     }
     if (outbox.tries(seq) > 0) this.#stats.resent++;
     else this.#stats.payloadOut += outbox.payload(seq);
+    if (seq !== outbox.unsent) this.#resendLeft--;
     outbox.sent(seq, micros);
-    if (this.#rtoAtMs === Number.POSITIVE_INFINITY) this.#rtoAtMs = now + this.trip.timeoutMs;
+    if (this.#rtoAtMs === Number.POSITIVE_INFINITY) {
+      this.#rtoAtMs = now + this.trip.timeoutMs;
+      if (this.trip.ms > 0 && this.#timeouts === 0) this.#nudgeAtMs = now + this.#nudgeMs();
+    }
     return true;
   }
 
@@ -307,7 +358,7 @@ export class UtpSender {
   // ----------------------------------------------------------------------------------------------------------- timers
 
   nextAt(): number {
-    return Math.min(this.#rtoAtMs, this.#probeAtMs, this.#holdAtMs, this.#retryAtMs);
+    return Math.min(this.#rtoAtMs, this.#nudgeAtMs, this.#probeAtMs, this.#holdAtMs, this.#retryAtMs);
   }
 
   /** What is to be sent now leaves with the next `flush`. */
@@ -320,12 +371,21 @@ export class UtpSender {
       this.#probeAtMs = Number.POSITIVE_INFINITY;
       this.#probeNow = true;
     }
-    return now >= this.#rtoAtMs ? this.#timedOut(now) : TimedOut.Not;
+    if (now >= this.#rtoAtMs) return this.#timedOut(now);
+    if (now >= this.#nudgeAtMs) {
+      this.#nudgeAtMs = Number.POSITIVE_INFINITY;
+      this.outbox.loseFirst();
+      this.#olderLost = true;
+      this.#resendLeft = Math.max(1, this.#resendLeft);
+      this.#probeSettled(now);
+    }
+    return TimedOut.Not;
   }
 
   #timedOut(now: number): TimedOut {
     const { outbox, trip } = this;
     this.#rtoAtMs = Number.POSITIVE_INFINITY;
+    this.#nudgeAtMs = Number.POSITIVE_INFINITY;
     if (outbox.sentCount === 0) return TimedOut.Not;
     const probeOnly = outbox.loseAll();
     this.#probeSettled(now);
@@ -344,6 +404,7 @@ export class UtpSender {
       return TimedOut.Retry;
     }
     trip.doubled();
+    this.#burst = LEAST_BURST;
     this.ledbat.timedOut(this.fullPayload);
     this.#recoverSeq = outbox.unsent;
     this.#duplicateAcks = 0;

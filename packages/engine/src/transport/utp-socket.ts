@@ -322,6 +322,7 @@ export class UtpSocket implements Conn, UtpLauncher {
       this.#endClosing(now);
       if ((this.#state as number) === STATE_GONE) return;
     }
+    this.#sender.beginFlush();
     while (this.#sender.flush(now, micros)) {
       if (!this.#tellSent()) break;
     }
@@ -462,9 +463,8 @@ export class UtpSocket implements Conn, UtpLauncher {
     if (this.#state === STATE_OPEN && !this.#closing && now >= this.#sentMs + KEEP_ALIVE_MS) {
       // acknowledges one packet less than came (libutp), to count for nothing but a sign of life; a mask must be true
       this.#sentMs = now;
-      if (!this.#sender.verified) return;
       const less = this.#inbox!.aheadCount > 0 ? 0 : 1;
-      this.#emitState(now, micros, (this.#ackNumber() - less) & 0xffff);
+      if (this.#sender.verified) this.#emitState(now, micros, (this.#ackNumber() - less) & 0xffff);
     }
     this.#host.touch(this);
   }
