@@ -10,52 +10,40 @@
  * Ends with exit code 1 unless 99 % of what was announced was found.
  */
 
-import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import { runDhtStorm } from '../packages/engine/dist/sim/index.js';
+import { measured, runSeeds, SEED_OPTIONS } from './seeds.mjs';
 
 const DEMANDED = 0.99;
 
 const { values } = parseArgs({
   options: {
-    seed: { type: 'string' },
-    count: { type: 'string', default: '1' },
+    ...SEED_OPTIONS,
     nodes: { type: 'string', default: '10000' },
     announces: { type: 'string', default: '200' },
     churn: { type: 'string', default: '0.5' },
     loss: { type: 'string', default: '0.02' },
     nat: { type: 'string', default: '0.4' },
     minutes: { type: 'string', default: '20' },
-    twice: { type: 'boolean', default: false },
     log: { type: 'boolean', default: false },
   },
 });
 
-const first = values.seed === undefined ? Math.floor(Math.random() * 1e9) : Number(values.seed);
-let failed = 0;
-for (let seed = first; seed < first + Number(values.count); seed++) {
-  const digest = storm(seed);
-  if (values.twice && storm(seed) !== digest) {
-    failed++;
-    console.log(`seed ${seed}: two runs gave two digests`);
-  }
-}
-process.exitCode = failed > 0 ? 1 : 0;
+runSeeds(values, storm);
 
 function storm(seed) {
-  const started = performance.now();
-  const report = runDhtStorm({
-    seed,
-    nodes: Number(values.nodes),
-    announces: Number(values.announces),
-    churnPerHour: Number(values.churn),
-    loss: Number(values.loss),
-    natShare: Number(values.nat),
-    measureMs: Number(values.minutes) * 60_000,
-    ...(values.log ? { log: (line) => console.log(line) } : {}),
-  });
-  const wallS = (performance.now() - started) / 1000;
-  const rssMiB = process.resourceUsage().maxRSS / 1024;
+  const { report, wallS, rssMiB } = measured(() =>
+    runDhtStorm({
+      seed,
+      nodes: Number(values.nodes),
+      announces: Number(values.announces),
+      churnPerHour: Number(values.churn),
+      loss: Number(values.loss),
+      natShare: Number(values.nat),
+      measureMs: Number(values.minutes) * 60_000,
+      ...(values.log ? { log: (line) => console.log(line) } : {}),
+    }),
+  );
   const share = report.found / report.searches;
   console.log(
     `seed ${seed}: ${values.nodes} nodes, ${report.left} left, digest ${report.digest}, ${wallS.toFixed(1)} s for ` +
@@ -68,9 +56,7 @@ function storm(seed) {
       `(${(100 * share).toFixed(1)} %); hops median ${report.hopsMedian} p99 ${report.hopsP99}, ` +
       `${report.queriesMean.toFixed(1)} queries a lookup, ${report.msMedian} ms median ${report.msP99} ms p99`,
   );
-  if (report.searches < report.announces || !(share >= DEMANDED)) {
-    failed++;
-    console.log(`  less than ${100 * DEMANDED} % found`);
-  }
-  return report.digest;
+  const failed = report.searches < report.announces || !(share >= DEMANDED);
+  if (failed) console.log(`  less than ${100 * DEMANDED} % found`);
+  return { digest: report.digest, failed };
 }

@@ -9,50 +9,38 @@
  * Ends with exit code 1 if anything happened that must not.
  */
 
-import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import { runStorm } from '../packages/engine/dist/sim/index.js';
+import { measured, runSeeds, SEED_OPTIONS } from './seeds.mjs';
 
 const { values } = parseArgs({
   options: {
-    seed: { type: 'string' },
-    count: { type: 'string', default: '1' },
+    ...SEED_OPTIONS,
     peers: { type: 'string', default: '1000' },
     mib: { type: 'string', default: '16' },
     piece: { type: 'string', default: '128' },
     hostile: { type: 'string' },
     calm: { type: 'boolean', default: false },
-    twice: { type: 'boolean', default: false },
     log: { type: 'boolean', default: false },
   },
 });
 
-const first = values.seed === undefined ? Math.floor(Math.random() * 1e9) : Number(values.seed);
-let failed = 0;
-for (let seed = first; seed < first + Number(values.count); seed++) {
-  const digest = storm(seed);
-  if (values.twice && storm(seed) !== digest) {
-    failed++;
-    console.log(`seed ${seed}: two runs gave two digests`);
-  }
-}
-process.exitCode = failed > 0 ? 1 : 0;
+runSeeds(values, storm);
 
 function storm(seed) {
-  const started = performance.now();
-  const report = runStorm({
-    seed,
-    peers: Number(values.peers),
-    bytes: Number(values.mib) * 1048576,
-    pieceLength: Number(values.piece) * 1024,
-    faults: !values.calm,
-    // recounting everything is quadratic in peers: less often in large storms
-    checkMs: Math.max(5000, Number(values.peers) * 30),
-    ...(values.hostile === undefined ? {} : { hostileShare: Number(values.hostile) }),
-    ...(values.log ? { log: (line) => console.log(line) } : {}),
-  });
-  const wallS = (performance.now() - started) / 1000;
-  const rssMiB = process.resourceUsage().maxRSS / 1024;
+  const { report, wallS, rssMiB } = measured(() =>
+    runStorm({
+      seed,
+      peers: Number(values.peers),
+      bytes: Number(values.mib) * 1048576,
+      pieceLength: Number(values.piece) * 1024,
+      faults: !values.calm,
+      // recounting everything is quadratic in peers: less often in large storms
+      checkMs: Math.max(5000, Number(values.peers) * 30),
+      ...(values.hostile === undefined ? {} : { hostileShare: Number(values.hostile) }),
+      ...(values.log ? { log: (line) => console.log(line) } : {}),
+    }),
+  );
   console.log(
     `seed ${seed}: ${values.peers} peers, digest ${report.digest}, ${wallS.toFixed(1)} s, peak RSS ${rssMiB.toFixed(0)} MiB, ` +
       `${report.events} events, ${report.turns} turns, ${(report.deliveredBytes / 2 ** 30).toFixed(2)} GiB delivered, ` +
@@ -60,6 +48,5 @@ function storm(seed) {
       `${report.hashFails} pieces failed, ${(report.wastedBytes / 2 ** 20).toFixed(0)} MiB wasted`,
   );
   for (const what of report.violations) console.log(`  ${what}`);
-  if (report.violations.length > 0) failed++;
-  return report.digest;
+  return { digest: report.digest, failed: report.violations.length > 0 };
 }
