@@ -1,12 +1,11 @@
 /** A peer that asks for nothing and only listens: what does the other claim to have, from the first bitfield on? */
 
-import { connect, type Socket } from 'node:net';
+import { PeerSocket } from './peer-socket.ts';
 import { until } from './wait.ts';
 
-const HANDSHAKE_BYTES = 68;
-const PROTOCOL = '\x13BitTorrent protocol';
 /** Fast extension (BEP 6): an answer comes even where nothing is had. */
-const RESERVED = Buffer.from('0000000000000004', 'hex');
+const RESERVED = '0000000000000004';
+const PEER_ID = '-XX0001-listensonly0';
 
 const HAVE = 4;
 const BITFIELD = 5;
@@ -18,23 +17,22 @@ export class WireProbe {
   readonly heardMs = new Map<number, number>();
   /** The first word is in. */
   spoke = false;
-  closed = false;
   readonly #pieceCount: number;
-  readonly #socket: Socket;
-  #rest: Buffer = Buffer.alloc(0);
-  #greeted = false;
+  readonly #socket: PeerSocket;
 
   constructor(host: string, port: number, localAddress: string, infoHash: string, pieceCount: number) {
     this.#pieceCount = pieceCount;
-    this.#socket = connect({ host, port, localAddress });
-    this.#socket.on('error', () => {});
-    this.#socket.on('close', () => {
-      this.closed = true;
+    const onMessage = (message: Buffer) => this.#message(message);
+    this.#socket = new PeerSocket({
+      host,
+      port,
+      localAddress,
+      infoHash,
+      reserved: RESERVED,
+      peerId: PEER_ID,
+      onMessage,
     });
-    this.#socket.on('data', (bytes) => this.#receive(bytes));
-    const id = '-XX0001-listensonly0';
-    this.#socket.write(Buffer.concat([latin1(PROTOCOL), RESERVED, Buffer.from(infoHash, 'hex'), latin1(id)]));
-    this.#socket.write(Buffer.from([0, 0, 0, 1, HAVE_NONE]));
+    this.#socket.send(HAVE_NONE);
   }
 
   async first(timeoutMs: number): Promise<void> {
@@ -42,23 +40,12 @@ export class WireProbe {
     if (!this.spoke) throw new Error('the peer closed the connection before it said what it has');
   }
 
-  close(): void {
-    this.#socket.destroy();
+  get closed(): boolean {
+    return this.#socket.closed;
   }
 
-  #receive(bytes: Buffer): void {
-    let rest = Buffer.concat([this.#rest, bytes]);
-    if (!this.#greeted && rest.length >= HANDSHAKE_BYTES) {
-      this.#greeted = true;
-      rest = rest.subarray(HANDSHAKE_BYTES);
-    }
-    while (this.#greeted && rest.length >= 4) {
-      const length = rest.readUInt32BE(0);
-      if (rest.length < 4 + length) break;
-      if (length > 0) this.#message(rest.subarray(4, 4 + length));
-      rest = rest.subarray(4 + length);
-    }
-    this.#rest = rest;
+  close(): void {
+    this.#socket.close();
   }
 
   #message(message: Buffer): void {
@@ -83,8 +70,4 @@ export class WireProbe {
     }
     this.spoke = true;
   }
-}
-
-function latin1(text: string): Buffer {
-  return Buffer.from(text, 'latin1');
 }
