@@ -35,6 +35,11 @@ const BATCH_BYTES = 1 << 19;
 /** Bytes on the wire for each byte of a stream: 40 of headers in a packet of 1,460. */
 const WITH_HEADERS = 1.027;
 const NOWHERE: Uint8Array = new Uint8Array(4);
+/** Longest time that nothing is read because too much came at once. */
+const MOST_HELD_MS = 1000;
+/** Why nothing is read. */
+const BY_PEER = 1;
+const BY_LIMIT = 2;
 /** The same of a stream that is enciphered, which is copied. */
 const CIPHER_BATCH_BYTES = 1 << 17;
 /** A batch goes beyond its limit by less than a block when that stands first. */
@@ -83,6 +88,8 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   #cipherOut: Rc4 | null = null;
   /** Holds the batch that is out, enciphered. */
   #arena: Uint8Array | null = null;
+  /** BY_ flags; 0: it is read. */
+  #held = 0;
   /** What is out is the conversation's. */
   #batchOut = false;
 
@@ -139,6 +146,7 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
     if (this.closed) return;
     this.heard = true;
     this.#bytesIn += bytes.length;
+    if (this.peer !== null && !this.unlimited) this.#pace(bytes.length);
     if (this.#mse !== null) return this.#mse.receive(bytes);
     this.#cipherIn?.crypt(bytes, 0, bytes, 0, bytes.length);
     this.conversation.receive(this.#core.turn.now, bytes);
@@ -257,11 +265,30 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   }
 
   pause(): void {
-    this.#conn?.pause();
+    this.#hold(BY_PEER);
   }
 
   resume(): void {
-    this.#conn?.resume();
+    this.#letGo(BY_PEER);
+  }
+
+  #hold(why: number): void {
+    if (this.#held === 0) this.#conn?.pause();
+    this.#held |= why;
+  }
+
+  #letGo(why: number): void {
+    if (this.#held === 0) return;
+    this.#held &= ~why;
+    if (this.#held === 0) this.#conn?.resume();
+  }
+
+  /** Holds back a rush beyond the download limit. */
+  #pace(bytes: number): void {
+    const waitMs = this.entry!.downLimit.arrived(this.#core.turn.now, bytes);
+    if (waitMs < 1 || (this.#held & BY_LIMIT) !== 0) return;
+    this.#hold(BY_LIMIT);
+    this.#core.alarm(Math.min(waitMs, MOST_HELD_MS), () => this.#letGo(BY_LIMIT));
   }
 
   close(fault: PeerFault, why: IoFault | null): void {

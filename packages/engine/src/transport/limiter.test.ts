@@ -4,6 +4,7 @@ import { Limiter } from './limiter.ts';
 
 const BLOCK = 16384;
 const KIB = 1024;
+const MIB = 1 << 20;
 
 /** Asks in turns of irregular length for 10 s after `warmMs`; returns what was granted in these. */
 function drive(limiter: Limiter, rng: Rng, wanted: number, warmMs: number): number {
@@ -137,4 +138,28 @@ test('what went without asking is made up for', () => {
     total += limiter.grant(now, BLOCK);
   }
   expect(Math.abs(total - 1600 * KIB)).toBeLessThanOrEqual(80 * KIB);
+});
+
+test('what comes in a rush is read over no second faster than 1.25 times the rate, and steady arrivals are never held', () => {
+  for (const rate of [MIB, 5 * MIB, 20 * MIB]) {
+    const session = new Limiter(rate, null);
+    const torrent = new Limiter(0, session);
+    // ten seconds at the rate, in pieces of two blocks
+    let now = 1000;
+    for (; now < 11_000; now += (32_768 / rate) * 1000) expect(torrent.arrived(now, 32_768)).toBe(0);
+    // then nothing for two seconds, and all of it at once
+    now += 2000;
+    const read: { readonly at: number; readonly bytes: number }[] = [];
+    for (let left = 2 * rate; left > 0; left -= 65_536) {
+      read.push({ at: now, bytes: 65_536 });
+      const waitMs = torrent.arrived(now, 65_536);
+      if (waitMs >= 1) now += waitMs;
+    }
+    for (const { at } of read) {
+      const second = read.filter((each) => each.at >= at && each.at < at + 1000);
+      expect(second.reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThanOrEqual(1.25 * rate + 65_536);
+    }
+    // what is held back is no more than the rush itself
+    expect(now).toBeLessThan(11_000 + 2000 + 2100);
+  }
 });

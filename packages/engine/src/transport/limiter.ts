@@ -9,6 +9,9 @@
  * Where several ask one parent and it runs short, they form a queue and are served in turn; who does not come back within
  * 100 ms of being able to be served loses its place. So no child starves, whatever the order they are asked in.
  *
+ * What was granted to be asked for may come all at once, after a peer stood still. `arrived` holds such a rush back: it
+ * says how long to read no more.
+ *
  * Limits: none of its own; the queue holds each child at most once.
  */
 
@@ -17,6 +20,10 @@ import { BLOCK_BYTES } from '../base/slot-pool.ts';
 
 const BURST_MS = 250;
 const STALE_MS = 100;
+/** A rush: beyond so much at once, and this share more than the rate; a second of it stays below 1.25 times the rate. */
+const RUSH_MS = 150;
+const LEAST_RUSH_BYTES = 65_536;
+const RUSH_SHARE = 1.05;
 
 export class Limiter {
   /** Bytes per second; 0: no limit. */
@@ -26,6 +33,9 @@ export class Limiter {
 
   private parent: Limiter | null;
   private tokens = 0;
+  /** What may still arrive now without being a rush, as of `arrivedMs`. */
+  private rush = 0;
+  private arrivedMs = Number.NEGATIVE_INFINITY;
   private filledMs = -1;
   /** What was asked for last in vain. */
   private needed: number = BLOCK_BYTES;
@@ -114,6 +124,20 @@ export class Limiter {
       if (at.rateBps > 0) at.tokens = Math.max(at.tokens - bytes, -at.rateBps);
       at.total += bytes;
     }
+  }
+
+  /** Takes in bytes that came; how many milliseconds nothing more should be read, 0 as a rule. */
+  arrived(now: number, bytes: number): number {
+    let waitMs = 0;
+    for (let at: Limiter | null = this; at !== null; at = at.parent) {
+      if (at.rateBps === 0) continue;
+      const rate = (at.rateBps * RUSH_SHARE) / 1000;
+      const most = Math.max(LEAST_RUSH_BYTES, at.rateBps * (RUSH_MS / 1000));
+      at.rush = Math.min(at.rush + rate * Math.max(0, now - at.arrivedMs), most) - bytes;
+      at.arrivedMs = now;
+      waitMs = Math.max(waitMs, -at.rush / rate);
+    }
+    return waitMs;
   }
 
   /** Gives back what was granted and not used. */

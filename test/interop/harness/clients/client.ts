@@ -23,6 +23,8 @@ export interface Finding {
   readonly utp?: boolean;
   /** Nothing but Message Stream Encryption with RC4. */
   readonly encrypted?: boolean;
+  /** Shoal's only: bytes per second. */
+  readonly limits?: { readonly downloadLimit?: number; readonly uploadLimit?: number };
 }
 
 export interface AddRequest {

@@ -18,8 +18,9 @@ export interface DriverStatus {
   peers?: number;
   uploaded?: number;
   downloaded?: number;
-  /** Shoal's only: "utp rc4" of each peer that was seen. */
+  /** Shoal's only: "utp rc4" of each peer that was seen, and when by its monotonic clock all of this was so. */
   wires?: readonly string[];
+  atMs?: number;
   error?: string;
 }
 
@@ -30,6 +31,8 @@ abstract class Driven implements Client {
   readonly place: Place;
   protected readonly finding: Finding;
   last: DriverStatus = {};
+  /** All it said. */
+  readonly history: DriverStatus[] = [];
   #program: Program | null = null;
   readonly #errors: string[] = [];
 
@@ -79,7 +82,10 @@ abstract class Driven implements Client {
     try {
       const status = JSON.parse(line) as DriverStatus;
       if (status.error !== undefined) this.#errors.push(status.error);
-      else this.last = { ...this.last, ...status };
+      else {
+        this.history.push(status);
+        this.last = { ...this.last, ...status };
+      }
     } catch {
       this.#errors.push(line);
     }

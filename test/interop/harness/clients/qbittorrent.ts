@@ -14,6 +14,8 @@ interface TorrentInfo {
   size: number;
   num_seeds: number;
   num_leechs: number;
+  uploaded: number;
+  downloaded: number;
 }
 
 const SEEDING = ['uploading', 'stalledUP', 'forcedUP'];
@@ -96,6 +98,12 @@ PortForwardingEnabled=false
   async hasMetadata(): Promise<boolean> {
     const info = await this.#info();
     return info !== undefined && info.size > 0 && !info.state.endsWith('metaDL');
+  }
+
+  /** Payload so far. */
+  async transferred(up: boolean): Promise<number> {
+    const info = await this.#info();
+    return (up ? info?.uploaded : info?.downloaded) ?? 0;
   }
 
   async complete(): Promise<boolean> {

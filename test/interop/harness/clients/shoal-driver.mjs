@@ -46,6 +46,7 @@ setInterval(() => {
   const { state, bytesDone, bytesTotal, peers, uploaded, downloaded } = torrent.stats();
   for (const { transport, encryption } of torrent.peers()) wires.add(`${transport} ${encryption}`);
   const seeding = checked && state === 'seeding' && bytesDone === bytesTotal;
-  say({ state, progress: bytesDone / bytesTotal, seeding, peers, uploaded, downloaded, wires: [...wires] });
+  const atMs = performance.now();
+  say({ atMs, state, progress: bytesDone / bytesTotal, seeding, peers, uploaded, downloaded, wires: [...wires] });
 }, 50);
 say({ ready: true });
