@@ -86,6 +86,8 @@ export class SimSession implements EntrySink {
       portMap: options.portMap ?? [],
       encryption: options.encryption ?? 'off',
       transport: options.transport ?? 'tcp',
+      proxy: null,
+      anonymous: false,
       announceMode: 'tier',
       log: options.log ?? null,
     };

@@ -16,6 +16,8 @@ import { type TrackerAnswer, UdpAnnounces, type UdpCarrier } from './udp-announc
 const MAX_REQUESTS = 50;
 const MAX_REDIRECTS = 5;
 const USER_AGENT = 'Shoal/0.1';
+/** One of many; trackers refuse requests without any. */
+const GENERIC_USER_AGENT = 'curl/7.88.1';
 
 export class AnnounceQueue {
   readonly #core: SessionCore;
@@ -121,7 +123,7 @@ export class AnnounceQueue {
     const { announce, family, infoHash, timeoutMs, url } = exchange.request;
     const request = {
       url: announce === null ? scrapeUrl(url, [infoHash])! : announceUrl(url, announce),
-      headers: { 'user-agent': USER_AGENT, accept: '*/*' },
+      headers: { 'user-agent': this.#core.options.anonymous ? GENERIC_USER_AGENT : USER_AGENT, accept: '*/*' },
       timeoutMs,
       maxBytes: MAX_BODY_BYTES,
       maxRedirects: MAX_REDIRECTS,

@@ -6,7 +6,8 @@
  */
 
 import { compare, equal } from '../base/bytes.ts';
-import { PeerFault } from '../base/errors.ts';
+import { type IoFault, PeerFault } from '../base/errors.ts';
+import { isNameAddress } from '../base/name-address.ts';
 import { clientName } from '../codec/peer-id.ts';
 import { CandidateSource } from '../swarm/peer-book.ts';
 import { UploadQueue } from '../swarm/upload-queue.ts';
@@ -59,7 +60,8 @@ export class Connections {
   /** The first thing said on a connection, under this one of our hashes. */
   greet(link: Link, hash: Uint8Array): void {
     const { core, peerId } = this.#entry;
-    const dht = core.discovery.dht !== null && core.discovery.allows(this.#entry);
+    const isOpen = core.wayOf('dht') === 'direct' && !core.options.anonymous;
+    const dht = core.discovery.dht !== null && isOpen && core.discovery.allows(this.#entry);
     link.conversation.handshake(hash, peerId, { dht });
     link.touch();
   }
@@ -75,16 +77,17 @@ export class Connections {
     peer.peerId.set(peerId);
     link.peer = peer;
     const isPublic = core.discovery.allows(this.#entry);
+    const { anonymous } = core.options;
     conversation.extendedHandshake({
-      client: CLIENT,
-      listenPort: core.portFor(link.remote.ip),
+      client: anonymous ? null : CLIENT,
+      listenPort: anonymous ? 0 : core.portFor(link.remote.ip),
       reqq: UploadQueue.LIMIT,
       metadataSize: meta?.infoBytes.length ?? 0,
       uploadOnly: swarm.layout !== null && swarm.picker === null,
-      yourIp: link.remote.ip,
+      yourIp: anonymous || isNameAddress(link.remote.ip) ? null : link.remote.ip,
       privateTorrent: meta?.private ?? false,
       pex: core.options.pex && isPublic,
-      holepunch: core.udp.utp !== null && isPublic,
+      holepunch: core.udp.punches && isPublic,
     });
     swarm.attach(peer);
     // a bitfield is the first message, or none
@@ -93,23 +96,25 @@ export class Connections {
   }
 
   /** A link has ended, however far it came. */
-  closed(link: Link, fault: PeerFault): void {
+  closed(link: Link, fault: PeerFault, why: IoFault | null): void {
     const { core, finder, swarm } = this.#entry;
     if (link.candidate < 0) return;
     const { now } = core.turn;
     if (link.peer !== null) return finder.book.disconnected(link.candidate, now, fault);
     if (fault === PeerFault.Closed && core.dialer.tryOtherWay(link)) return;
     this.dialing--;
+    // nobody was asked
+    if (why?.code === 'EPROXYDOWN') return finder.book.unasked(link.candidate, now);
     finder.book.failed(link.candidate, now);
     if (fault === PeerFault.SelfConnection) finder.book.addOwn(link.remote.ip, link.remote.port);
     const unreached = !link.connected && !link.punched && fault === PeerFault.Closed;
-    if (unreached && core.udp.utp !== null && !this.#isStopped) swarm.holepunch.seek(link.remote.ip, link.remote.port);
+    if (unreached && core.udp.punches && !this.#isStopped) swarm.holepunch.seek(link.remote.ip, link.remote.port);
   }
 
   /** A peer that both know says: dial this one now, it does the same (BEP 55). */
   punch(ip: string, port: number): void {
     const { core, finder, swarm } = this.#entry;
-    if (!this.wanted || core.udp.utp === null || core.full || core.rules.blocks(ip)) return;
+    if (!this.wanted || !core.udp.punches || core.full || core.rules.blocks(ip)) return;
     if (swarm.peers.some(({ link }) => link.remote.ip === ip && link.remote.port === port)) return;
     finder.book.add(ip, port, CandidateSource.Pex);
     const candidate = finder.book.find(ip, port);

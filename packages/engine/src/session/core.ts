@@ -11,6 +11,7 @@ import { type IoFault, PeerFault } from '../base/errors.ts';
 import { Heap } from '../base/heap.ts';
 import { formatEndpoint, isLocal, isLoopback, parseIp } from '../base/ip.ts';
 import type { Conn, Endpoint, Listener, ListenSink, Ports } from '../base/ports.ts';
+import { type ProxySettings, type Traffic, type Way, wayOf } from '../base/proxy.ts';
 import { Rng } from '../base/random.ts';
 import type { AnnounceMode } from '../discovery/announce.ts';
 import type { PortMapMethod } from '../discovery/port-map.ts';
@@ -62,6 +63,9 @@ export interface CoreOptions {
   readonly clientRules: readonly ClientRule[];
   readonly encryption: EncryptionPolicy;
   readonly transport: TransportPolicy;
+  /** To begin with, or null. */
+  readonly proxy: ProxySettings | null;
+  readonly anonymous: boolean;
   readonly announceMode: AnnounceMode;
   readonly log: ((line: string) => void) | null;
 }
@@ -111,6 +115,7 @@ export class SessionCore {
   readonly #byNumber = new Map<number, Entry>();
   readonly #deadlines = new Heap();
   readonly #alarms = new Set<{ readonly atMs: number; readonly ring: () => void }>();
+  #proxy: ProxySettings | null;
   #armed = false;
   #listenStarted = false;
   #listenEnded = false;
@@ -133,6 +138,8 @@ export class SessionCore {
     this.rng = new Rng(ports.random);
     this.dialer = new Dialer(this);
     this.#port = options.port;
+    this.#proxy = options.proxy;
+    ports.net.setProxy(options.proxy);
     this.rules.onBlocked = () => this.#closeBlocked();
     ports.net.setFilter(this.rules);
     this.clients = new ClientRules(options.clientRules);
@@ -174,7 +181,32 @@ export class SessionCore {
     this.begin();
     this.#port = port;
     this.#lastPort = 0;
+    if (this.#wantedPort !== null) this.rebind();
+  }
+
+  /** Goes through another proxy, or none, from now on; what went another way is ended and begun anew. */
+  setProxy(proxy: ProxySettings | null): void {
+    this.begin();
+    this.discovery.retire();
+    this.#proxy = proxy;
+    this.ports.net.setProxy(proxy);
+    this.discovery.renew();
     this.rebind();
+  }
+
+  get proxy(): ProxySettings | null {
+    return this.#proxy;
+  }
+
+  /** How this leaves, or comes in; anonymity forbids more than a proxy does. */
+  wayOf(traffic: Traffic): Way {
+    if (this.options.anonymous && (traffic === 'lsd' || traffic === 'port-map')) return 'off';
+    return wayOf(traffic, this.#proxy);
+  }
+
+  /** The port to listen on, 0: any; null: not at all. */
+  get #wantedPort(): number | null {
+    return this.wayOf('incoming') === 'direct' ? this.#port : null;
   }
 
   #listenAgain(): void {
@@ -182,8 +214,10 @@ export class SessionCore {
     this.#listenRound++;
     this.#udpCount = 0;
     if (this.binding.addresses.length === 0) return;
-    if (this.#port === null || this.options.transport === 'utp') this.udp.open(this.#port ?? 0);
-    else this.#listenAt(0, this.#port || this.#lastPort, this.#listenRound);
+    const port = this.#wantedPort;
+    if (port === null && this.#listenRound > 1) this.#listened();
+    else if (port === null || this.options.transport === 'utp') this.udp.open(port ?? 0);
+    else this.#listenAt(0, port || this.#lastPort, this.#listenRound);
   }
 
   /** One family after the other, so that a port the system picks for the first is asked for the others too. */
@@ -222,7 +256,7 @@ export class SessionCore {
 
   /** uTP alone: a UDP socket is bound, or could not be. */
   listeningByUdp(local: Endpoint, fault: IoFault | null): void {
-    if (this.options.transport !== 'utp' || this.options.port === null) return;
+    if (this.options.transport !== 'utp' || this.#wantedPort === null) return;
     if (fault === null) {
       this.listening.push(local);
       this.#sink.onListening(local);
@@ -248,7 +282,7 @@ export class SessionCore {
 
   /** Nothing is known yet of where we listen, but will be. */
   get listenPending(): boolean {
-    return (this.options.port !== null || this.binding.addresses.length === 0) && !this.#listenEnded;
+    return (this.#wantedPort !== null || this.binding.addresses.length === 0) && !this.#listenEnded;
   }
 
   /** Port that trackers and peers are told; 0: we do not listen. */
@@ -437,7 +471,7 @@ export class SessionCore {
         `peer ${formatEndpoint(link.remote.ip, link.remote.port)} closed: ${why?.message ?? `fault ${fault}`}`,
       );
     }
-    link.entry?.connections.closed(link, fault);
+    link.entry?.connections.closed(link, fault, why);
     this.dialSoon();
   }
 

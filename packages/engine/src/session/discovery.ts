@@ -12,6 +12,7 @@
 import { PeerFault } from '../base/errors.ts';
 import { Heap } from '../base/heap.ts';
 import { formatIp, isLoopback, parseEndpoint, parseIp } from '../base/ip.ts';
+import { isNameAddress } from '../base/name-address.ts';
 import { Dht, type DhtPeersResult, type DhtPeersSink } from '../discovery/dht.ts';
 import { ExternalIp, type VoterKind } from '../discovery/external-ip.ts';
 import { CandidateSource } from '../swarm/peer-book.ts';
@@ -27,7 +28,12 @@ export const PUBLIC_ROUTERS: readonly string[] = [
   'router.utorrent.com:6881',
 ];
 const VERSION = new Uint8Array([0x53, 0x48, 0, 1]);
+const NO_VERSION = new Uint8Array(0);
 const STATE_KEY = 'dht';
+/** Through a proxy: the id that is made of our address (BEP 42) and the nodes that know it stay out of it. */
+const PROXY_STATE_KEY = 'dht-proxy';
+/** Answers from addresses of bootstrap nodes that we know by name alone: so many may be wrong. */
+const MAX_GUESSES = 16;
 const SAVE_MS = 600_000;
 const MAX_LOOKUPS = 8;
 /** How often a torrent says that it is there (libtorrent's figure; nodes forget after 30 minutes). */
@@ -51,7 +57,7 @@ export interface CoreDhtOptions {
 }
 
 export class Discovery {
-  readonly dht: Dht | null;
+  dht: Dht | null;
   readonly lsd: LsdSockets | null;
   readonly external: ExternalIp;
   readonly #core: SessionCore;
@@ -64,28 +70,15 @@ export class Discovery {
   #saveAtMs = Infinity;
   #restored = false;
   #keeps = true;
+  /** Ports of nodes whose names only the proxy looks up, and whether the user named one there. */
+  readonly #named = new Map<number, boolean>();
+  #guesses = 0;
 
   constructor(core: SessionCore) {
     this.#core = core;
-    const { dht, lsd } = core.options;
     this.external = new ExternalIp();
-    this.dht =
-      dht === null
-        ? null
-        : new Dht({
-            rng: core.rng,
-            random: core.ports.random,
-            crypto: core.ports.crypto,
-            external: this.external,
-            readOnly: dht.readOnly,
-            version: VERSION,
-            uploadRateBps: dht.uploadRateBps,
-            sink: {
-              onDhtSend: (bytes, ip, port) => void core.udp.sendDht(bytes, ip, port),
-              onDhtExternalIp: (family, ip) => this.#externalChanged(family, ip),
-            },
-          });
-    this.lsd = lsd
+    this.dht = this.#make();
+    this.lsd = core.options.lsd
       ? new LsdSockets(core.ports, core.binding.addresses, core.rng, {
           onLsdPeer: (infoHash, ip, port) => this.#lsdPeer(infoHash, ip, port),
           onLsdLog: (line) => core.options.log?.(line),
@@ -95,6 +88,12 @@ export class Discovery {
 
   // ---------------------------------------------------------------------------------------------------------- inputs
 
+  /** A message of the DHT. */
+  datagram(now: number, bytes: Uint8Array, ip: string, port: number): void {
+    if (this.#named.size > 0) this.#maybeNamed(now, ip, port);
+    this.dht?.datagram(now, bytes, ip, port);
+  }
+
   /** A UDP socket is bound: the DHT can ask. */
   reachable(): void {
     const { dht } = this;
@@ -102,8 +101,11 @@ export class Discovery {
     dht.start(this.#core.turn.now, this.#core.udp.families);
     if (this.#restored) return this.#askRouters(0);
     this.#restored = true;
-    this.#core.ports.state.load(STATE_KEY, (fault, bytes) => {
+    if (this.#core.options.anonymous) this.#keeps = false;
+    if (!this.#keeps) return this.#askRouters(0);
+    this.#core.ports.state.load(this.#stateKey, (fault, bytes) => {
       this.#core.begin();
+      if (this.dht !== dht) return;
       // another process has the folder's record: it keeps it
       if (fault !== null) this.#keeps = false;
       else if (bytes !== null) dht.restore(this.#core.turn.now, bytes);
@@ -114,7 +116,7 @@ export class Discovery {
 
   /** The session listens: others can be told where. */
   listening(): void {
-    if (this.lsd === null || this.#core.port === 0) return;
+    if (this.lsd === null || this.#core.port === 0 || this.#core.wayOf('lsd') !== 'direct') return;
     this.lsd.port = this.#core.port;
     this.lsd.start(this.#core.turn.now);
   }
@@ -158,7 +160,10 @@ export class Discovery {
   }
 
   addNamedNode(host: string, port: number): void {
-    this.#resolve(host, (ip) => this.addNode(ip, port));
+    this.#resolve(host, (ip) => {
+      if (isNameAddress(ip)) this.#learn(port, true);
+      this.addNode(ip, port);
+    });
   }
 
   // -------------------------------------------------------------------------------------------------------- commands
@@ -212,6 +217,30 @@ export class Discovery {
     return () => this.#nodeListeners.delete(listener);
   }
 
+  /** Everything is about to go another way: ends what goes by the old one. */
+  retire(): void {
+    this.lsd?.stop();
+    for (const member of this.#members.values()) member.cancel();
+    if (this.dht !== null && this.#restored) this.#save(() => {});
+    this.dht?.stop();
+    this.dht = null;
+    this.#named.clear();
+    this.#routersAtMs = Infinity;
+    this.#saveAtMs = Infinity;
+    this.#restored = false;
+    this.#keeps = true;
+  }
+
+  /** The way is another now: we are somebody else in the DHT, since an id tells of the address it was made for. */
+  renew(): void {
+    this.external.forget();
+    this.dht = this.#make();
+    for (const number of this.#members.keys()) {
+      if (this.dht === null) this.#due.remove(number);
+      else this.#due.set(number, this.#core.turn.now);
+    }
+  }
+
   /** Saves what is worth keeping, and ends. */
   close(done: () => void): void {
     this.lsd?.stop();
@@ -222,6 +251,30 @@ export class Discovery {
 
   // --------------------------------------------------------------------------------------------------------- private
 
+  #make(): Dht | null {
+    const core = this.#core;
+    const { anonymous, dht } = core.options;
+    if (dht === null || core.wayOf('dht') === 'off') return null;
+    return new Dht({
+      rng: core.rng,
+      random: core.ports.random,
+      crypto: core.ports.crypto,
+      external: this.external,
+      // nobody reaches us through a proxy to ask (BEP 43)
+      readOnly: dht.readOnly || anonymous || core.wayOf('dht') === 'proxy',
+      version: anonymous ? NO_VERSION : VERSION,
+      uploadRateBps: dht.uploadRateBps,
+      sink: {
+        onDhtSend: (bytes, ip, port) => void core.udp.sendDht(bytes, ip, port),
+        onDhtExternalIp: (family, ip) => this.#externalChanged(family, ip),
+      },
+    });
+  }
+
+  get #stateKey(): string {
+    return this.#core.wayOf('dht') === 'proxy' ? PROXY_STATE_KEY : STATE_KEY;
+  }
+
   get #canAsk(): boolean {
     return this.dht !== null && this.dht.stats.nodes4 + this.dht.stats.nodes6 > 0;
   }
@@ -230,7 +283,8 @@ export class Discovery {
     const { entry } = member;
     const { port } = this.#core;
     const seed = entry.state === 'seeding';
-    const announce = port === 0 ? null : { port: this.#core.portTowards(4), port6: port, seed };
+    const announce =
+      port === 0 || this.#core.options.anonymous ? null : { port: this.#core.portTowards(4), port6: port, seed };
     for (const hash of entry.wireHashes) {
       this.#lookupCount++;
       member.waiting++;
@@ -266,6 +320,8 @@ export class Discovery {
       const endpoint = parseEndpoint(text);
       if (endpoint === null) continue;
       this.#resolve(endpoint.host, (ip) => {
+        if (this.dht !== dht) return;
+        if (isNameAddress(ip)) this.#learn(endpoint.port, options?.bootstrap != null);
         dht.addRouter(this.#core.turn.now, ip, endpoint.port);
         // a node that the user names is one like all others, and in a small network there may be no more
         if (options?.bootstrap != null) dht.addNode(this.#core.turn.now, ip, endpoint.port);
@@ -280,6 +336,21 @@ export class Discovery {
       if (fault !== null) this.#core.options.log?.(`dht: ${fault.message}`);
       for (const ip of ips) use(ip);
     });
+  }
+
+  /** A node that only the proxy can look up is asked: it answers from an address. */
+  #learn(port: number, isNode: boolean): void {
+    this.#named.set(port, isNode || this.#named.get(port) === true);
+    this.#guesses = 0;
+  }
+
+  /** Whoever answers at such a port is asked by address: then the answer counts. */
+  #maybeNamed(now: number, ip: string, port: number): void {
+    const isNode = this.#named.get(port);
+    if (isNode === undefined) return;
+    if (this.#canAsk || ++this.#guesses > MAX_GUESSES) return this.#named.clear();
+    this.dht?.addRouter(now, ip, port);
+    if (isNode) this.dht?.addNode(now, ip, port);
   }
 
   #externalChanged(family: 4 | 6, ip: string): void {
@@ -298,7 +369,7 @@ export class Discovery {
 
   #save(done: () => void): void {
     if (!this.#keeps) return done();
-    this.#core.ports.state.save(STATE_KEY, this.dht!.save(), (fault) => {
+    this.#core.ports.state.save(this.#stateKey, this.dht!.save(), (fault) => {
       this.#core.begin();
       if (fault !== null) this.#core.options.log?.(`dht: ${fault.message}`);
       done();
@@ -322,7 +393,8 @@ class Member implements DhtPeersSink {
   }
 
   cancel(): void {
-    for (const id of this.lookups) this.#discovery.dht!.cancel(id);
+    for (const id of this.lookups) this.#discovery.dht?.cancel(id);
+    this.lookups.length = 0;
     for (; this.waiting > 0; this.waiting--) this.#discovery.asked(this, null);
   }
 

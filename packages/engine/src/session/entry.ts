@@ -15,7 +15,7 @@ import { type IoFault, PeerFault } from '../base/errors.ts';
 import { parseIp } from '../base/ip.ts';
 import { Layout } from '../codec/layout.ts';
 import { type Metainfo, parseInfo } from '../codec/metainfo.ts';
-import { makePeerId } from '../codec/peer-id.ts';
+import { makeNamelessPeerId, makePeerId } from '../codec/peer-id.ts';
 import { Disk, type DiskSink } from '../disk/disk.ts';
 import type { OldFiles } from '../disk/reuse.ts';
 import type { Peer } from '../swarm/peer.ts';
@@ -96,7 +96,7 @@ export class Entry implements SwarmSink, DiskSink {
     this.wireHashes = wireHashesOf(options.infoHash, options.infoHashV2);
     this.name = options.name;
     this.folder = options.folder;
-    this.peerId = makePeerId(core.rng);
+    this.peerId = core.options.anonymous ? makeNamelessPeerId(core.rng) : makePeerId(core.rng);
     this.sequential = options.sequential;
     this.priorities = null;
     this.#paused = options.paused;

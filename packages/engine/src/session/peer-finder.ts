@@ -31,7 +31,7 @@ export class PeerFinder implements AnnounceSink {
     this.announcer = new Announcer({
       infoHash: entry.swarmHash,
       peerId: entry.peerId,
-      key: core.rng.u32(),
+      key: core.options.anonymous ? 0 : core.rng.u32(),
       tiers: options.trackers,
       families: FAMILIES.filter((family) => core.binding.interfaceName !== null || core.binding.has(family)),
       mode: core.options.announceMode,

@@ -119,7 +119,7 @@ export class PortMapping {
   /** What a place says may be another. */
   changed(place: Place): void {
     const core = this.#core;
-    place.report(core.options.log);
+    if (this.#ended === null) place.report(core.options.log);
     const { externalIp, gateway } = place.mapper;
     const ip = externalIp === null ? null : parseIp(externalIp);
     if (ip !== null && gateway !== null) core.discovery.vote(ip, gateway, 'router');
@@ -148,7 +148,8 @@ export class PortMapping {
 
   #look(now: number): void {
     const { net } = this.#core.ports;
-    const wanted = placesOf(this.#core.binding.addresses, net.interfaces(), net.gateways());
+    const isOpen = this.#core.wayOf('port-map') === 'direct';
+    const wanted = placesOf(isOpen ? this.#core.binding.addresses : [], net.interfaces(), net.gateways());
     for (const [key, place] of this.#places) {
       if (wanted.has(key) && !place.isDead) continue;
       this.#places.delete(key);

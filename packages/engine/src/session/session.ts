@@ -8,9 +8,11 @@ import { type IoFault, ShoalError } from '../base/errors.ts';
 import { parseEndpoint } from '../base/ip.ts';
 import { IpRangesBuilder } from '../base/ip-ranges.ts';
 import type { Endpoint, Ports } from '../base/ports.ts';
+import type { ProxySettings } from '../base/proxy.ts';
 import { readIpFilter } from '../codec/ip-filter.ts';
 import { parseMagnet, parsePublisher } from '../codec/magnet.ts';
 import { type Metainfo, parseTorrent } from '../codec/metainfo.ts';
+import { parseProxyUrl } from '../codec/proxy-url.ts';
 import { PORT_MAP_METHODS, type PortMapMethod } from '../discovery/port-map.ts';
 import { decodeRecord, type ResumeRecord } from '../disk/resume.ts';
 import type { OldFiles } from '../disk/reuse.ts';
@@ -96,6 +98,8 @@ export class Session implements AsyncDisposable, CoreSink {
         lsd: options.lsd ?? true,
         portMap: portMapMethods(options),
         transport: options.transport ?? 'both',
+        proxy: proxyOf(options.proxy ?? null, options.proxyPeers ?? true, options.proxyTrackers ?? true),
+        anonymous: options.anonymous ?? false,
         clientRules: options.clientRules ?? [],
         encryption: options.encryption ?? 'allow',
         announceMode: options.announceMode ?? 'tier',
@@ -104,7 +108,8 @@ export class Session implements AsyncDisposable, CoreSink {
       machine.ports,
       this,
     );
-    this.#listenersDue = port === null ? 0 : this.core.binding.addresses.length;
+    const listens = port !== null && this.core.wayOf('incoming') === 'direct';
+    this.#listenersDue = listens ? this.core.binding.addresses.length : 0;
     this.dht = new DhtClient(this.core);
     this.#listening = new Promise((resolve, reject) => {
       this.#listened = () => {
@@ -214,6 +219,15 @@ export class Session implements AsyncDisposable, CoreSink {
   portMapping(): PortMappingInfo[] {
     this.core.begin();
     return this.core.portMapping?.status() ?? [];
+  }
+
+  /**
+   * Goes through this proxy from now on (`proxy` as in the options; null: directly). Connections, look-ups and announces that
+   * went another way are ended and begun anew. What others learned before they still know: who wants to be somebody else
+   * begins a new session.
+   */
+  setProxy(proxy: string | null, options: { peers?: boolean; trackers?: boolean } = {}): void {
+    this.core.setProxy(proxyOf(proxy, options.peers ?? true, options.trackers ?? true));
   }
 
   /** Bytes per second over all torrents, 0: none. */
@@ -565,6 +579,13 @@ function portMapMethods({ portMap, portFile }: SessionOptions): readonly PortMap
   // whoever has a port forwarded elsewhere is not reached by another one
   const wanted = portMap ?? portFile === undefined;
   return wanted === true ? PORT_MAP_METHODS : wanted === false ? [] : wanted;
+}
+
+function proxyOf(url: string | null, peers: boolean, trackers: boolean): ProxySettings | null {
+  if (url === null) return null;
+  const proxy = parseProxyUrl(url);
+  if (typeof proxy === 'string') throw new ShoalError('bad-option', proxy);
+  return { ...proxy, peers, trackers };
 }
 
 function isMagnet(source: string): boolean {

@@ -69,6 +69,28 @@ export interface SessionOptions {
    */
   readonly encryption?: EncryptionPolicy;
   /**
+   * A proxy: socks4://, socks4a://, socks5:// or http://, with user:password@ before host:port where it wants that. Peers,
+   * the DHT, trackers, URLs and the look-ups of their names go through it or not at all; its own name is looked up here.
+   * UDP (uTP, DHT, UDP trackers) goes by SOCKS5 alone and is off with the others, and with one that refuses it. The session
+   * does not listen, maps no port and uses no local discovery then. Trackers are asked over the proxy's choice of family.
+   */
+  readonly proxy?: string;
+  /** False: peers, and all that finds them but trackers, go directly, the proxy notwithstanding. Default true. */
+  readonly proxyPeers?: boolean;
+  /** False: trackers go directly. Default true. */
+  readonly proxyTrackers?: boolean;
+  /**
+   * Tells others as little as will do (BEP 37); it hides no address, which is a proxy's part. Default false.
+   *
+   * - Peer ids are random throughout; peers are told no program (`v`), no port (`p`, PORT) and not how we see them (`yourip`).
+   * - Trackers are told no `key` and a user agent of many; `ip` never is.
+   * - In the DHT we only ask (BEP 43), name no program, announce nothing, and keep neither id nor nodes between runs.
+   * - Local discovery and port mapping are off.
+   *
+   * The port we listen at, if any, is still told to trackers. Private trackers may refuse a client they do not know.
+   */
+  readonly anonymous?: boolean;
+  /**
    * Which trackers of a torrent are asked: 'tier' (default): one, the first that answers (BEP 12); 'all-tiers': the first
    * that answers of each tier; 'all': every one. A private torrent always keeps to one.
    */

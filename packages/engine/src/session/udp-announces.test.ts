@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import type { IoFault } from '../base/errors.ts';
+import type { ProxySettings, Way } from '../base/proxy.ts';
 import { Rng } from '../base/random.ts';
 import type { TrackerRequest } from '../discovery/tracker.ts';
 import type { SessionCore } from './core.ts';
@@ -18,9 +19,14 @@ class Bench {
   readonly sent: string[] = [];
   readonly outcomes: string[] = [];
   readonly families = { v4: false, v6: false };
+  proxy: ProxySettings | null = null;
   readonly announces: UdpAnnounces = new UdpAnnounces(this as unknown as SessionCore);
 
   begin(): void {}
+
+  wayOf(): Way {
+    return this.proxy === null ? 'direct' : 'off';
+  }
 
   send(_bytes: Uint8Array, ip: string, port: number): boolean {
     this.sent.push(`${ip} ${port}`);
@@ -115,4 +121,16 @@ test('what is given up in any state is over', () => {
   b.until(100_000);
   expect(b.outcomes).toEqual([]);
   expect(b.announces.nextAt()).toBe(Number.POSITIVE_INFINITY);
+});
+
+test('a proxy that carries no datagrams says so, and nothing is sent', () => {
+  const b = new Bench();
+  b.announces.udp = b;
+  b.families.v4 = true;
+  b.proxy = { kind: 'http', host: 'p', port: 80, user: 'u', password: 'secret', peers: true, trackers: true };
+  b.start('udp://t.example:7');
+  b.resolving.pop()!(null, ['198.18.0.0']);
+  expect(b.outcomes).toEqual(['EPROXYDENIED: the HTTP proxy p:80 carries no UDP']);
+  b.until(60_000);
+  expect(b.sent).toEqual([]);
 });

@@ -6,6 +6,7 @@
  */
 
 import type { IoFault } from '../base/errors.ts';
+import { proxyLabel } from '../base/proxy.ts';
 import { type AnnounceReply, NO_FAMILY, type ScrapeReply, type TrackerRequest } from '../discovery/tracker.ts';
 import { type UdpTrackerSink, UdpTrackers } from '../discovery/tracker-udp.ts';
 import { parseUdpUrl, type UdpTrackerUrl } from '../discovery/tracker-udp-packets.ts';
@@ -61,10 +62,11 @@ export class UdpAnnounces implements UdpTrackerSink {
     const id = ++this.#lastId;
     const url = parseUdpUrl(request.url) ?? NOWHERE;
     this.#pending.set(id, { request, url, answer, ips: null, untilMs: 0, asked: false });
-    this.#core.ports.net.resolve(url.host, (fault, ips) => {
+    const done = (fault: IoFault | null, ips: readonly string[]) => {
       this.#core.begin();
       this.#resolved(id, fault, ips);
-    });
+    };
+    this.#core.ports.net.resolve(url.host, done, 'trackers');
     return () => {
       const pending = this.#pending.get(id);
       if (pending === undefined) return false;
@@ -116,6 +118,9 @@ export class UdpAnnounces implements UdpTrackerSink {
     const { family, url } = pending.request;
     if (pending.url === NOWHERE) return this.#fail(id, 'EBADURL', `${url}: a UDP tracker has a host and a port`);
     if (fault !== null) return this.#fail(id, fault.code, fault.message);
+    if (this.#core.wayOf('udp-tracker') === 'off') {
+      return this.#fail(id, 'EPROXYDENIED', `${proxyLabel(this.#core.proxy!)} carries no UDP`);
+    }
     const { now } = this.#core.turn;
     pending.ips = ips.filter((ip) => ip.includes(':') === (family === 6));
     if (pending.ips.length === 0) return this.#fail(id, NO_FAMILY, `${pending.url.host} has no IPv${family} address`);

@@ -6,12 +6,16 @@
  *     version 1, a type 0..4  uTP (BEP 29)
  *     else a tracker's reply  (BEP 15), known by its transaction id and sender
  *
+ * Through a proxy there is one socket for both families, which is bound whenever the proxy's relay is there. Trackers have
+ * sockets of their own where they go another way than peers.
+ *
  * Invariant: what leaves for an address leaves by a socket of its family, and without one it does not leave.
  */
 
 import type { IoFault } from '../base/errors.ts';
 import { formatEndpoint } from '../base/ip.ts';
 import type { Conn, ConnSink, Endpoint, UdpSink, UdpSocket } from '../base/ports.ts';
+import type { Way } from '../base/proxy.ts';
 import { UtpMux } from '../transport/utp-mux.ts';
 import type { SessionCore } from './core.ts';
 
@@ -26,6 +30,9 @@ export class UdpHub {
   #sockets: BoundSocket[] = [];
   /** The DHT's own, where it has a port of its own. */
   #dhtSockets: BoundSocket[] = [];
+  /** Of trackers, where they go another way than peers. */
+  #trackerSockets: BoundSocket[] = [];
+  readonly #trackerFamilies: { v4: boolean; v6: boolean } = { v4: false, v6: false };
   #opened = false;
   /** Null: the session is without uTP. */
   readonly utp: UtpMux | null;
@@ -71,14 +78,31 @@ export class UdpHub {
   open(tcpPort: number): void {
     if (this.#opened) return;
     this.#opened = true;
-    this.#core.announces.udp = this;
-    const { dht } = this.#core.options;
-    for (const ip of this.#core.binding.addresses) {
-      this.#sockets.push(new BoundSocket(this.#core, this, ip, tcpPort, true));
-      if (dht !== null && dht.port !== null && dht.port !== tcpPort) {
-        this.#dhtSockets.push(new BoundSocket(this.#core, this, ip, dht.port, false));
-      }
+    const core = this.#core;
+    const way = core.wayOf('peer-utp');
+    const trackerWay = core.wayOf('udp-tracker');
+    const { dht } = core.options;
+    this.#sockets = this.#openFor('peers', way, tcpPort);
+    if (way === 'direct' && dht !== null && dht.port !== null && dht.port !== tcpPort) {
+      const { port } = dht;
+      this.#dhtSockets = core.binding.addresses.map((ip) => new BoundSocket(core, this, ip, port, 'dht', false));
     }
+    if (trackerWay !== way) this.#trackerSockets = this.#openFor('trackers', trackerWay, 0);
+    const families = this.#trackerFamilies;
+    const send = (bytes: Uint8Array, ip: string, port: number) => sendBy(this.#trackerSockets, bytes, ip, port);
+    core.announces.udp = trackerWay === way ? this : { send, families };
+  }
+
+  #openFor(use: 'peers' | 'trackers', way: Way, port: number): BoundSocket[] {
+    const core = this.#core;
+    if (way === 'off') return [];
+    if (way === 'proxy') return [new BoundSocket(core, this, '0.0.0.0', 0, use, true)];
+    return core.binding.addresses.map((ip) => new BoundSocket(core, this, ip, port, use, false));
+  }
+
+  /** Others can be told to dial us by uTP, and we to dial them. */
+  get punches(): boolean {
+    return this.utp !== null && this.#core.wayOf('peer-utp') === 'direct';
   }
 
   send(bytes: Uint8Array, ip: string, port: number): boolean {
@@ -89,8 +113,9 @@ export class UdpHub {
     return sendBy(this.#dhtSockets.length > 0 ? this.#dhtSockets : this.#sockets, bytes, ip, port);
   }
 
-  /** The port that nodes of the DHT reach us at; 0: none yet. */
+  /** The port that nodes of the DHT reach us at; 0: none yet, or through a proxy, or it is nobody's business. */
   get dhtPort(): number {
+    if (this.#core.wayOf('dht') !== 'direct' || this.#core.options.anonymous) return 0;
     const sockets = this.#dhtSockets.length > 0 ? this.#dhtSockets : this.#sockets;
     return sockets.find(({ local }) => local !== null)?.local?.port ?? 0;
   }
@@ -103,18 +128,23 @@ export class UdpHub {
   close(): void {
     this.utp?.closeAll();
     this.endTurn(this.#core.turn.now);
-    for (const socket of [...this.#sockets, ...this.#dhtSockets]) socket.close();
+    for (const socket of [...this.#sockets, ...this.#dhtSockets, ...this.#trackerSockets]) socket.close();
     this.#sockets = [];
     this.#dhtSockets = [];
+    this.#trackerSockets = [];
     this.#opened = false;
-    this.families.v4 = false;
-    this.families.v6 = false;
+    for (const families of [this.families, this.#trackerFamilies]) {
+      families.v4 = false;
+      families.v6 = false;
+    }
   }
 
   /** A socket is bound. */
-  bound(local: Endpoint): void {
-    if (local.ip.includes(':')) this.families.v6 = true;
-    else this.families.v4 = true;
+  bound(socket: BoundSocket, local: Endpoint): void {
+    const families = socket.use === 'trackers' ? this.#trackerFamilies : this.families;
+    if (socket.proxied || local.ip.includes(':')) families.v6 = true;
+    if (socket.proxied || !local.ip.includes(':')) families.v4 = true;
+    if (socket.use === 'trackers') return;
     if (this.utp !== null) this.utp.local = local;
     this.#core.discovery.reachable();
   }
@@ -124,6 +154,9 @@ export class UdpHub {
 class BoundSocket implements UdpSink {
   local: Endpoint | null = null;
   readonly v6: boolean;
+  readonly use: 'peers' | 'dht' | 'trackers';
+  /** It sends to either family. */
+  readonly proxied: boolean;
   readonly #core: SessionCore;
   readonly #hub: UdpHub;
   readonly #ip: string;
@@ -131,17 +164,27 @@ class BoundSocket implements UdpSink {
   #fellBack: boolean;
   #closed = false;
 
-  /** It is where peers reach us by uTP. */
-  readonly #main: boolean;
-
-  constructor(core: SessionCore, hub: UdpHub, ip: string, port: number, main: boolean) {
-    this.#main = main;
+  constructor(
+    core: SessionCore,
+    hub: UdpHub,
+    ip: string,
+    port: number,
+    use: 'peers' | 'dht' | 'trackers',
+    proxied: boolean,
+  ) {
+    this.use = use;
+    this.proxied = proxied;
     this.#core = core;
     this.#hub = hub;
     this.#ip = ip;
     this.v6 = ip.includes(':');
     this.#fellBack = port === 0;
     this.#socket = this.#open(port);
+  }
+
+  /** It is where peers reach us by uTP. */
+  get #main(): boolean {
+    return this.use === 'peers' && !this.proxied;
   }
 
   send(bytes: Uint8Array, ip: string, port: number): boolean {
@@ -159,14 +202,15 @@ class BoundSocket implements UdpSink {
     this.#core.begin();
     this.local = local;
     if (this.#main) this.#core.listeningByUdp(local, null);
-    this.#hub.bound(local);
+    this.#hub.bound(this, local);
   }
 
   onDatagram(bytes: Uint8Array, ip: string, port: number): void {
     if (this.#closed || bytes.length === 0) return;
     const core = this.#core;
     core.begin();
-    if (bytes[0] === DICTIONARY) core.discovery.dht?.datagram(core.turn.now, bytes, ip, port);
+    if (this.use === 'trackers') core.announces.datagram(core.turn.now, bytes, ip, port);
+    else if (bytes[0] === DICTIONARY) core.discovery.datagram(core.turn.now, bytes, ip, port);
     else {
       const { utp } = this.#hub;
       if (utp?.datagram(core.turn.now, micros(core.ports.clock.now()), bytes, ip, port)) return;
@@ -180,7 +224,7 @@ class BoundSocket implements UdpSink {
     this.#core.options.log?.(`udp: ${fault.message}`);
     this.local = null;
     // uTP alone is heard at this port or not at all
-    if (this.#fellBack || this.#core.options.transport === 'utp') {
+    if (this.#fellBack || this.proxied || this.#core.options.transport === 'utp') {
       if (this.#main) this.#core.listeningByUdp({ ip: this.#ip, port: 0 }, fault);
       return;
     }
@@ -192,7 +236,8 @@ class BoundSocket implements UdpSink {
   #open(port: number): UdpSocket {
     const local = { ip: this.#ip, port };
     this.#core.options.log?.(`udp: binding ${formatEndpoint(this.#ip, port)}`);
-    return this.#core.ports.net.udp(local, { group: null, shared: false, bufferBytes: BUFFER_BYTES }, this);
+    const use = this.use === 'trackers' ? 'trackers' : 'peers';
+    return this.#core.ports.net.udp(local, { group: null, shared: false, bufferBytes: BUFFER_BYTES, use }, this);
   }
 }
 
@@ -203,6 +248,8 @@ function micros(nowMs: number): number {
 
 function sendBy(sockets: readonly BoundSocket[], bytes: Uint8Array, ip: string, port: number): boolean {
   const v6 = ip.includes(':');
-  for (const socket of sockets) if (socket.v6 === v6 && socket.local !== null) return socket.send(bytes, ip, port);
+  for (const socket of sockets) {
+    if ((socket.v6 === v6 || socket.proxied) && socket.local !== null) return socket.send(bytes, ip, port);
+  }
   return false;
 }

@@ -3,6 +3,7 @@
 import { type Command, Option } from 'commander';
 import { checked, collect } from './checked.ts';
 import type { ExitCode } from './exit-code.ts';
+import { addWayOptions } from './network-options.ts';
 import * as parse from './parse.ts';
 
 type Done = (exitCode: ExitCode) => void;
@@ -87,13 +88,13 @@ function addDhtOptions(command: Command): void {
       [],
     )
     .option('--port <n>', 'UDP port; 0: any', checked('--port', parse.parsePort), 0)
-    .option('--bind <addr>', 'local address to ask from', checked('--bind', parse.parseAddress))
     .addOption(
       new Option('--timeout <seconds>', 'how long to try')
         .argParser(checked('--timeout', parse.parseTimeout))
         .default(30_000, '30'),
     )
     .option('--json', 'one JSON object a line on stdout', false);
+  addWayOptions(command);
 }
 
 const DHT_HELP = `

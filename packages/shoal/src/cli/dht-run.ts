@@ -8,13 +8,13 @@ import { Session, ShoalError } from '@shoal/engine';
 import { ExitCode, UsageError } from './exit-code.ts';
 import { plural } from './format.ts';
 import { Interrupt } from './interrupt.ts';
+import { type WayOptions, waySettings } from './network-options.ts';
 import { loadSource } from './source.ts';
 import { CLOSE_LIMIT_MS, closeWithin } from './transfer.ts';
 
-export interface DhtRunOptions {
+export interface DhtRunOptions extends WayOptions {
   readonly bootstrap: readonly string[];
   readonly port: number;
-  readonly bind?: string;
   /** In milliseconds. */
   readonly timeout: number;
   readonly json: boolean;
@@ -39,7 +39,7 @@ export async function runDht(options: DhtRunOptions, use: (run: DhtRun) => Promi
     lsd: false,
     portMap: false,
     hashThreads: 1,
-    ...(options.bind === undefined ? {} : { bind: [options.bind] }),
+    ...waySettings(options),
   });
   using run = new DhtRun(session.dht, options, interrupt);
   try {

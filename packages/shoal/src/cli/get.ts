@@ -7,13 +7,14 @@ import { chooseView } from './choose-view.ts';
 import { type DiscoveryOptions, discoverySettings } from './discovery-options.ts';
 import { type ExitCode, UsageError } from './exit-code.ts';
 import { Interrupt } from './interrupt.ts';
+import { type PeerWayOptions, peerWaySettings } from './network-options.ts';
 import { type PortOptions, portSettings } from './port-options.ts';
 import { type LoadedSource, loadSource } from './source.ts';
 import { defaultStateFolder } from './state-folder.ts';
 import { torrentTarget } from './torrent-target.ts';
 import { transfer } from './transfer.ts';
 
-export interface GetOptions extends DiscoveryOptions, PortOptions {
+export interface GetOptions extends DiscoveryOptions, PeerWayOptions, PortOptions {
   readonly output: string;
   readonly peer: readonly string[];
   readonly select?: readonly number[];
@@ -22,7 +23,6 @@ export interface GetOptions extends DiscoveryOptions, PortOptions {
   readonly down: number;
   readonly up: number;
   readonly port: number;
-  readonly bind?: string;
   readonly state?: string;
   readonly timeout?: number;
   readonly followEvery?: number;
@@ -62,9 +62,9 @@ export async function get(sources: readonly string[], options: GetOptions): Prom
 
 export function sessionOptions(
   options: DiscoveryOptions &
-    PortOptions & {
+    PortOptions &
+    PeerWayOptions & {
       readonly port: number;
-      readonly bind?: string;
       readonly up: number;
       readonly down?: number;
     },
@@ -73,12 +73,12 @@ export function sessionOptions(
   return {
     ...discoverySettings(options),
     ...portSettings(options),
+    ...peerWaySettings(options),
     port: options.port,
     state,
     stateLock: 'torrent',
     uploadLimit: options.up,
     downloadLimit: options.down ?? 0,
-    ...(options.bind === undefined ? {} : { bind: [options.bind] }),
   };
 }
 

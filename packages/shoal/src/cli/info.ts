@@ -10,15 +10,15 @@ import { formatBytes, padStart, plural, sanitize } from './format.ts';
 import { Interrupt } from './interrupt.ts';
 import { hexOrNull, JsonLines, type JsonValue } from './json.ts';
 import { MetadataFetch } from './metadata-fetch.ts';
+import { type PeerWayOptions, peerWaySettings } from './network-options.ts';
 import { ProgressLine } from './progress-line.ts';
 import { type LinkSource, type LoadedSource, loadSource } from './source.ts';
 import { type Theme, themeOf } from './theme.ts';
 import { saveTorrent, torrentTarget } from './torrent-target.ts';
 
-export interface InfoOptions extends DiscoveryOptions {
+export interface InfoOptions extends DiscoveryOptions, PeerWayOptions {
   readonly peer: readonly string[];
   readonly port: number;
-  readonly bind?: string;
   readonly timeout?: number;
   readonly saveTorrent?: string;
   readonly offline: boolean;
@@ -35,10 +35,10 @@ export async function info(sources: readonly string[], options: InfoOptions): Pr
   const discovery = discoverySettings(options);
   const session = {
     ...discovery,
+    ...peerWaySettings(options),
     // it is gone in a moment: nobody should count on it (BEP 43)
     dht: typeof discovery.dht === 'object' ? { ...discovery.dht, readOnly: true } : false,
     port: options.port,
-    ...(options.bind === undefined ? {} : { bind: [options.bind] }),
   };
   using progress = new ProgressLine('asking for the metadata:', options.json);
   const page = new Page(options.json, progress);

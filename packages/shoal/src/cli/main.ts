@@ -7,6 +7,7 @@ import { addDht, addPublish, DHT_COMMANDS } from './dht-commands.ts';
 import { addDiscoveryOptions } from './discovery-options.ts';
 import { ExitCode, failureOf, UsageError } from './exit-code.ts';
 import { JsonLines } from './json.ts';
+import { addPeerWayOptions } from './network-options.ts';
 import * as parse from './parse.ts';
 import { addPortOptions } from './port-options.ts';
 import { packageVersion } from './version.ts';
@@ -141,9 +142,8 @@ function addTransferOptions(command: Command): void {
 }
 
 function addNetworkOptions(command: Command): void {
-  command
-    .option('--port <n>', 'TCP and UDP port to listen on; 0: any', checked('--port', parse.parsePort), 0)
-    .option('--bind <addr>', 'local address to listen on and connect from', checked('--bind', parse.parseAddress));
+  command.option('--port <n>', 'TCP and UDP port to listen on; 0: any', checked('--port', parse.parsePort), 0);
+  addPeerWayOptions(command);
   addDiscoveryOptions(command);
   command
     .option('--save-torrent <file>', 'write the .torrent there as soon as it is known')
@@ -250,10 +250,16 @@ Examples:
   shoal get 'magnet:?xs=urn:btpk:...'         what a publisher's key stands for now (see \`shoal publish\`);
                                               with --seed also each newer version, which re-uses what is alike
   shoal get 'magnet:?xt=...' --save-torrent film.torrent
+  shoal get film.torrent --interface tun0     by this interface, or not at all
+  shoal get film.torrent --proxy socks5://127.0.0.1:1080 --anonymous
 
 Peers come from trackers, the DHT, other peers, the local network, the magnet link and --peer. A private torrent asks
 its trackers alone. \`progress\` of --json counts in \`sources\` the peers known by each: tracker, dht, pex, lsd, magnet
 (with --peer) and incoming.
+
+With --proxy peers, DHT, trackers, URLs and names go through the proxy or not at all; nothing is listened to, mapped or
+looked for in the local network. uTP, the DHT and UDP trackers need SOCKS5 and are off without it. --no-proxy-peers and
+--no-proxy-trackers let the one or the other out.
 
 Ctrl-C stops cleanly and the same command goes on where it was; Ctrl-C again leaves at once. Only what was verified
 and written is ever claimed, even after a crash. With --json stdout holds only JSON lines, of the types listening,

@@ -7,15 +7,15 @@ import { ExitCode, UsageError } from './exit-code.ts';
 import { sanitize } from './format.ts';
 import { sessionOptions } from './get.ts';
 import { Interrupt } from './interrupt.ts';
+import type { PeerWayOptions } from './network-options.ts';
 import type { PortOptions } from './port-options.ts';
 import { loadSource } from './source.ts';
 import { torrentTarget } from './torrent-target.ts';
 import { transfer } from './transfer.ts';
 
-export interface SeedOptions extends DiscoveryOptions, PortOptions {
+export interface SeedOptions extends DiscoveryOptions, PeerWayOptions, PortOptions {
   readonly peer: readonly string[];
   readonly port: number;
-  readonly bind?: string;
   readonly up: number;
   readonly saveTorrent?: string;
   readonly json: boolean;

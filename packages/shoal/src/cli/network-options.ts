@@ -1,0 +1,77 @@
+/** By which ways and with whom one speaks, as `get`, `seed`, `info` and `dht` take it on the command line. */
+
+import type { SessionOptions } from '@shoal/engine';
+import { type Command, Option } from 'commander';
+import { checked } from './checked.ts';
+import { UsageError } from './exit-code.ts';
+import * as parse from './parse.ts';
+
+/** What every command that reaches the network takes. */
+export interface WayOptions {
+  readonly bind?: string;
+  readonly interface?: string;
+  readonly proxy?: string;
+  readonly anonymous: boolean;
+  readonly ipFilter?: string;
+}
+
+/** What those that meet peers take besides. */
+export interface PeerWayOptions extends WayOptions {
+  readonly proxyPeers: boolean;
+  readonly proxyTrackers: boolean;
+  readonly transport?: 'tcp' | 'utp' | 'both';
+  readonly encryption?: 'off' | 'allow' | 'prefer' | 'require';
+}
+
+export function addWayOptions(command: Command): void {
+  command
+    .option('--bind <addr>', 'local address to listen on and connect from', checked('--bind', parse.parseAddress))
+    .option('--interface <name>', 'network interface that everything goes by, or nothing at all: tun0')
+    .option('--proxy <url>', 'socks5://user:password@host:port, socks4:// or http://; what it cannot carry is off')
+    .option('--anonymous', 'tell others no more than must be', false)
+    .option('--ip-filter <file>', 'block list (P2P, DAT or CIDR, gzip or not): speak with nobody on it');
+}
+
+export function addPeerWayOptions(command: Command): void {
+  addWayOptions(command);
+  command
+    .option('--no-proxy-peers', 'reach peers, and the DHT, without the proxy')
+    .option('--no-proxy-trackers', 'reach trackers without the proxy')
+    .addOption(
+      new Option('--transport <which>', 'how peers are reached (default: both)').choices(['tcp', 'utp', 'both']),
+    )
+    .addOption(
+      new Option('--encryption <how>', 'of connections to peers (default: allow)').choices([
+        'off',
+        'allow',
+        'prefer',
+        'require',
+      ]),
+    );
+}
+
+export function waySettings(options: WayOptions): SessionOptions {
+  const { bind, interface: name, proxy, anonymous, ipFilter } = options;
+  if (bind !== undefined && name !== undefined) throw new UsageError('--bind and --interface exclude each other');
+  return {
+    anonymous,
+    ...(bind === undefined ? {} : { bind: [bind] }),
+    ...(name === undefined ? {} : { interface: name }),
+    ...(proxy === undefined ? {} : { proxy }),
+    ...(ipFilter === undefined ? {} : { ipFilter }),
+  };
+}
+
+export function peerWaySettings(options: PeerWayOptions): SessionOptions {
+  const { proxy, proxyPeers, proxyTrackers, transport, encryption } = options;
+  if (proxy === undefined && !(proxyPeers && proxyTrackers)) {
+    throw new UsageError(`--no-proxy-${proxyPeers ? 'trackers' : 'peers'} is about a --proxy`);
+  }
+  return {
+    ...waySettings(options),
+    proxyPeers,
+    proxyTrackers,
+    ...(transport === undefined ? {} : { transport }),
+    ...(encryption === undefined ? {} : { encryption }),
+  };
+}
