@@ -18,6 +18,7 @@ import { Session as BaseSession, type Machine } from './session/session.ts';
 import type { SessionOptions } from './session/types.ts';
 
 export { type IoFault, ShoalError, type ShoalErrorCode } from './base/errors.ts';
+export type { HostPort } from './base/ip.ts';
 export type { Endpoint } from './base/ports.ts';
 export {
   formatMagnet,
@@ -38,9 +39,17 @@ export {
   type VerifyResult,
   verifyTorrent,
 } from './content.ts';
-export { DhtClient } from './session/dht-client.ts';
+export {
+  type DhtCallOptions,
+  DhtClient,
+  type DhtMutableOptions,
+  type DhtPutMutableOptions,
+  type DhtPutResult,
+  type DhtSamples,
+} from './session/dht-client.ts';
 export type { StreamOptions } from './session/file-stream.ts';
 export type { Follower, FollowOptions } from './session/follow.ts';
+export type { Rates } from './session/limits.ts';
 export { Torrent, type TorrentFileHandle } from './session/torrent.ts';
 export type * from './session/types.ts';
 
