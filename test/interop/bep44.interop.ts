@@ -117,6 +117,24 @@ describe('shoal keeps items', () => {
     assert.ok(kept >= 6, `it keeps ${kept} of 24`);
   });
 
+  interop('and gives 1,000 bytes to nodes that it knows', ['libtorrent'], async (arena) => {
+    const dht = await arena.closedDht();
+    const shoal = await node(arena, dht);
+    const at = addressOf(shoal);
+    const keeper = await arena.probe();
+    const v = 'x'.repeat(996);
+    const target = createHash('sha1').update(encode(v)).digest();
+    const token = (await keeper.ask(at, 'get', { target }))!.r!['token'] as Buffer;
+    assert.ok((await keeper.ask(at, 'put', { v, token }))?.r);
+    const probe = await arena.probe();
+    // shoal asks who is new, and takes who answers into its table
+    probe.respond = (query) => (query === 'ping' ? {} : null);
+    const first = await probe.ask(at, 'get', { target });
+    assert.equal(first!.r!['v'], undefined, 'that would be 11 times the query');
+    const value = async (): Promise<unknown> => (await probe.ask(at, 'get', { target }))?.r?.['v'];
+    assert.deepEqual(await until('shoal gives all of it', value, { timeoutMs: 20_000, everyMs: 500 }), Buffer.from(v));
+  });
+
   interop('by the rules of BEP 44', ['libtorrent'], async (arena) => {
     const dht = await arena.closedDht();
     const shoal = await node(arena, dht);
