@@ -46,7 +46,7 @@ async function holds(arena: Arena, name: string, rate: number, up: boolean, utp:
   await pause(BEFORE_MS);
   const first = shoal.history.length;
   const [theirsBefore, theirMs] = [await other.transferred(!up), performance.now()];
-  await pause(SECONDS * 1000 + 500);
+  await pause(SECONDS * 1060 + 1000);
   const theirs = ((await other.transferred(!up)) - theirsBefore) / ((performance.now() - theirMs) / 1000);
   const seconds = perSecond(shoal.history.slice(first - 1), counted).slice(0, SECONDS);
   const mean = seconds.reduce((sum, each) => sum + each, 0) / seconds.length;
