@@ -158,8 +158,9 @@ export class PortMapper {
 
   /** What peers outside are to be told; 0: nothing is mapped. */
   get externalPort(): number {
-    const pair = this.#serving?.pair;
-    return pair === undefined ? 0 : pair.tcp.externalPort || pair.udp.externalPort;
+    // one that is being given back is none any more
+    const kept = this.#serving?.pair.all.find(({ externalPort, drop }) => externalPort !== 0 && !drop);
+    return kept?.externalPort ?? 0;
   }
 
   get externalIp(): string | null {
