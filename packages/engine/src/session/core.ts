@@ -268,10 +268,10 @@ export class SessionCore {
   #listened(): void {
     this.#listenEnded = true;
     if (this.closed) return;
-    this.#toldPort = this.portTowards(4);
     this.udp.open(this.port);
     this.discovery.listening();
     this.portMapping?.listening();
+    this.#toldPort = this.portTowards(4);
     for (const entry of this.entries) entry.listening(this.#listenRound > 1);
   }
 
