@@ -101,6 +101,40 @@ test('asks in the local network only for what a torrent may name there', async (
   expect(asked).toHaveLength(1);
 });
 
+test('posts to a router of the local network, and to nobody else', async () => {
+  let seen = '';
+  const url = await serve((request, response) => {
+    if (request.url === '/elsewhere') {
+      response.writeHead(302, { location: '/' }).end();
+      return;
+    }
+    if (request.url === '/endless') {
+      const more = (): void => void (response.destroyed || response.write(Buffer.alloc(65_536), more));
+      more();
+      return;
+    }
+    let body = '';
+    request.on('data', (data) => {
+      body += String(data);
+    });
+    request.on('end', () => {
+      seen = `${request.method} ${request.headers['soapaction']} ${request.headers['content-length']} ${body}`;
+      response.writeHead(500).end('<a/>');
+    });
+  });
+  const post = { method: 'POST', body: Buffer.from('<x/>'), headers: { soapaction: '"s#A"' } } as const;
+  const router = { ...post, origin: 'gateway', maxBytes: 131_072 } as const;
+  const answer = await get(url, router);
+  expect([answer.response?.status, text(answer), seen]).toEqual([500, '<a/>', 'POST "s#A" 4 <x/>']);
+  seen = '';
+  for (const elsewhere of [url.replace('127.0.0.1', 'localhost'), 'http://203.0.113.5/', 'http://[2001:db8::1]/']) {
+    expect((await get(elsewhere, router)).fault?.code, elsewhere).toBe('ELOCAL');
+  }
+  expect((await get(`${url}/elsewhere`, router)).fault?.code).toBe('EREDIRECT');
+  expect((await get(`${url}/endless`, router)).fault?.code).toBe('ETOOBIG');
+  expect(seen).toBe('');
+});
+
 test('leaves from the addresses it may leave from, and from no other', async () => {
   const base = await serve((request, response) => response.end(request.socket.remoteAddress));
   egress.set(['127.0.0.9']);
