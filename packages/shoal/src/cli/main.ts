@@ -263,9 +263,9 @@ looked for in the local network. uTP, the DHT and UDP trackers need SOCKS5 and a
 
 Ctrl-C stops cleanly and the same command goes on where it was; Ctrl-C again leaves at once. Only what was verified
 and written is ever claimed, even after a crash. With --json stdout holds only JSON lines, of the types listening,
-progress, error, done, end, and with --seed and a publisher's link version (seq), each time it stands for another torrent;
-what that one shares with the one before is not downloaded again. --timeout bounds the wait for a first peer, not the
-download.`;
+mapped, progress, error, done, end, and with --seed and a publisher's link version (seq), each time it stands for another
+torrent; what that one shares with the one before is not downloaded again. --timeout bounds the wait for a first peer, not
+the download. Routers are asked to forward the port (PCP, NAT-PMP, UPnP); mapped says where that makes us reachable.`;
 
 const SEED_HELP = `
 Examples:
