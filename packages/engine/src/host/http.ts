@@ -220,6 +220,8 @@ class Exchange {
       createConnection: () =>
         secure ? tls.connect({ socket, host, ...(isAddress ? {} : { servername: host }) }) : socket,
     });
+    // it came paused, and stays so when its reader comes
+    this.#sent?.once('socket', (inner) => inner.resume());
   }
 
   /** An HTTP proxy takes the whole URL. */
