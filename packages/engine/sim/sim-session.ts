@@ -91,7 +91,11 @@ export class SimSession implements EntrySink {
       announceMode: 'tier',
       log: options.log ?? null,
     };
-    this.core = new SessionCore(core, node.boot(), { onListening: () => {}, onListenFault: () => {} });
+    this.core = new SessionCore(core, node.boot(), {
+      onListening: () => {},
+      onListenFault: () => {},
+      onListened: () => {},
+    });
     this.core.listen();
     const { state } = this.core.ports;
     state.open((fault) => {

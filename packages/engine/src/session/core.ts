@@ -35,6 +35,8 @@ import { UdpHub } from './udp-hub.ts';
 export interface CoreSink {
   onListening(local: Endpoint): void;
   onListenFault(local: Endpoint, fault: IoFault): void;
+  /** All of that is told for now. */
+  onListened(): void;
 }
 
 export interface CoreOptions {
@@ -115,6 +117,7 @@ export class SessionCore {
   readonly #byNumber = new Map<number, Entry>();
   readonly #deadlines = new Heap();
   readonly #alarms = new Set<{ readonly atMs: number; readonly ring: () => void }>();
+  readonly #closeListeners = new Set<() => void>();
   #proxy: ProxySettings | null;
   #armed = false;
   #listenStarted = false;
@@ -213,7 +216,7 @@ export class SessionCore {
     this.#listenEnded = false;
     this.#listenRound++;
     this.#udpCount = 0;
-    if (this.binding.addresses.length === 0) return;
+    if (this.binding.addresses.length === 0) return this.#sink.onListened();
     const port = this.#wantedPort;
     if (port === null && this.#listenRound > 1) this.#listened();
     else if (port === null || this.options.transport === 'utp') this.udp.open(port ?? 0);
@@ -267,6 +270,7 @@ export class SessionCore {
   /** All addresses were tried. */
   #listened(): void {
     this.#listenEnded = true;
+    this.#sink.onListened();
     if (this.closed) return;
     this.udp.open(this.port);
     this.discovery.listening();
@@ -344,14 +348,19 @@ export class SessionCore {
 
   #name(entry: Entry, hashes: readonly Uint8Array[]): void {
     for (const hash of hashes) {
-      this.#byHash.set(toHex(hash), entry);
+      const key = toHex(hash);
+      // of a hybrid torrent that is here twice, under either hash, each keeps the name it came under
+      if (this.#byHash.has(key)) continue;
+      this.#byHash.set(key, entry);
       if (this.options.encryption !== 'off') this.#bySecret.set(toHex(secretHash(hash)), hash);
     }
   }
 
   #unname(entry: Entry): void {
     for (const hash of entry.wireHashes) {
-      this.#byHash.delete(toHex(hash));
+      const key = toHex(hash);
+      if (this.#byHash.get(key) !== entry) continue;
+      this.#byHash.delete(key);
       if (this.options.encryption !== 'off') this.#bySecret.delete(toHex(secretHash(hash)));
     }
   }
@@ -383,6 +392,13 @@ export class SessionCore {
     for (const listener of this.#listeners) listener.close();
     this.#listeners.length = 0;
     for (const link of [...this.links]) if (link.peer === null) link.close(PeerFault.Evicted, null);
+    for (const listener of [...this.#closeListeners]) listener();
+  }
+
+  /** Calls back once the session begins to close. Returns how to take that back. */
+  onClose(listener: () => void): () => void {
+    this.#closeListeners.add(listener);
+    return () => this.#closeListeners.delete(listener);
   }
 
   // ----------------------------------------------------------------------------------------------------------- turns
@@ -400,7 +416,8 @@ export class SessionCore {
     const now = this.ports.clock.now();
     this.turn.now = now;
     if (now >= this.#nextTickMs) this.#tick(now);
-    for (const alarm of [...this.#alarms]) {
+    // one that rings may take others back, or set new ones
+    for (const alarm of this.#alarms) {
       if (now < alarm.atMs) continue;
       this.#alarms.delete(alarm);
       alarm.ring();
@@ -549,14 +566,14 @@ export class SessionCore {
   }
 
   #nextAt(): number {
-    // one that is closed dials no more, whatever was asked for
-    const dialAt = this.closed ? Number.POSITIVE_INFINITY : this.#nextDialMs;
+    // one that is closed dials and moves no more, whatever was asked for
+    const openAt = this.closed ? Number.POSITIVE_INFINITY : Math.min(this.#nextDialMs, this.binding.nextAt());
     let at = Math.min(
       this.udp.nextAt(),
       this.announces.nextAt(),
       this.discovery.nextAt(),
       this.portMapping?.nextAt() ?? Number.POSITIVE_INFINITY,
-      dialAt,
+      openAt,
       this.#deadlines.minKey,
     );
     for (const alarm of this.#alarms) at = Math.min(at, alarm.atMs);

@@ -1,4 +1,8 @@
-/** The DHT as a program sees it: promises and iterators around the synchronous machine. */
+/**
+ * The DHT as a program sees it (BEP 5, 33, 44, 46, 51): promises and iterators around the synchronous machine.
+ *
+ * Invariant: every promise ends: with its answer, with its signal, or with the session.
+ */
 
 import { fromHex, toHex, utf8Encode } from '../base/bytes.ts';
 import { ShoalError } from '../base/errors.ts';
@@ -11,34 +15,37 @@ import { type DhtItem, makeImmutable, makeMutable, mutableTarget, verifyItem } f
 import type { SessionCore } from './core.ts';
 import { EventStream } from './event-stream.ts';
 import type { DhtItemInfo, DhtNode, DhtScrape, DhtStats, DhtValue } from './types.ts';
+import { waitFor } from './waiting.ts';
 
-/** An operation may be given up. */
 export interface DhtCallOptions {
+  /** Gives the operation up: what was asked of the network ends, a promise rejects with ShoalError 'aborted'. */
   readonly signal?: AbortSignal;
 }
 
 export interface DhtMutableOptions extends DhtCallOptions {
-  /** Tells items of one key apart; at most 64 bytes. */
+  /** Tells items of one key apart; text or bytes, at most 64. Default: none. */
   readonly salt?: string | Uint8Array;
 }
 
 export interface DhtPutMutableOptions extends DhtMutableOptions {
   /** The secret, 32 bytes (RFC 8032's seed). */
   readonly seed: Uint8Array;
-  /** Default: one more than the newest that is found. */
+  /** 0 .. 2^53 - 1. Default: one more than the newest that is found, 1 when there is none. */
   readonly seq?: number;
-  /** Puts only where the newest is of this number (BEP 44). */
+  /** Puts only where the newest is of this number (BEP 44): nobody else has put meanwhile. */
   readonly cas?: number;
 }
 
 export interface DhtPutResult {
-  /** 40 hex digits. */
+  /** Where it is, 40 hex digits. */
   readonly target: string;
-  /** Nodes that took it. */
+  /** Nodes that took it; 8 in a network of some size, 0 when none could be reached. */
   readonly stored: number;
 }
 
+/** What one node answered. */
 export interface DhtSamples {
+  /** 40 hex digits each. */
   readonly infoHashes: readonly string[];
   /** How many the node has in all. */
   readonly total: number;
@@ -52,6 +59,11 @@ const READY_MS = 15_000;
 const MAX_SALT = 64;
 const MAX_VALUE = 1000;
 
+/**
+ * `session.dht`. All methods that ask the network first wait for a node to be there, 15 s at most. Besides what they say
+ * themselves they end in ShoalError: 'bad-option' (arguments of another form, or a session without the DHT), 'network' (no
+ * node answers), 'aborted', 'closed'.
+ */
 export class DhtClient {
   readonly #core: SessionCore;
 
@@ -59,32 +71,34 @@ export class DhtClient {
     this.#core = core;
   }
 
-  /** False: the session was told to do without. */
+  /** False: the session is without it, by its options or its proxy. */
   get enabled(): boolean {
     return this.#core.discovery.dht !== null;
   }
 
-  /** Resolves once a node has answered; false when none did within 15 s. Rejects with ShoalError 'aborted'. */
-  ready(options: DhtCallOptions = {}): Promise<boolean> {
+  /** Resolves with true once a node has answered, at once if one has; with false when none did within 15 s. */
+  async ready(options: DhtCallOptions = {}): Promise<boolean> {
     const dht = this.#dht();
-    const { signal } = options;
-    return new Promise((resolve, reject) => {
-      const end = (finish: () => void) => {
-        stop();
-        late();
-        signal?.removeEventListener('abort', onAbort);
-        finish();
+    return waitFor<boolean>(this.#core, options.signal, (resolve) => {
+      if (dht.stats.nodes4 + dht.stats.nodes6 > 0) {
+        resolve(true);
+        return () => {};
+      }
+      const stop = () => {
+        offNodes();
+        offAlarm();
       };
-      const onAbort = () => end(() => reject(aborted()));
-      if (dht.stats.nodes4 + dht.stats.nodes6 > 0) return resolve(true);
-      if (signal?.aborted) return reject(aborted());
-      const stop = this.#core.discovery.onNodes(() => end(() => resolve(true)));
-      const late = this.#core.alarm(READY_MS, () => end(() => resolve(false)));
-      signal?.addEventListener('abort', onAbort, { once: true });
+      const end = (isReady: boolean) => {
+        stop();
+        resolve(isReady);
+      };
+      const offNodes = this.#core.discovery.onNodes(() => end(true));
+      const offAlarm = this.#core.alarm(READY_MS, () => end(false));
+      return stop;
     });
   }
 
-  /** Tries a node, "host:port". */
+  /** Tries a node, "host:port"; it is in the table once it answers. Throws ShoalError 'bad-option'. */
   addNode(address: string): void {
     const endpoint = parseEndpoint(address);
     if (endpoint === null) throw new ShoalError('bad-option', `"${address}" is not host:port`);
@@ -92,24 +106,27 @@ export class DhtClient {
     this.#core.discovery.addNamedNode(endpoint.host, endpoint.port);
   }
 
-  /** An immutable item by its target (40 hex digits or 20 bytes), or null when nobody has it. */
-  get(target: string | Uint8Array, options: DhtCallOptions = {}): Promise<DhtItemInfo | null> {
+  /** An immutable item (BEP 44) by its target (40 hex digits or 20 bytes); null: nobody who was asked has it. */
+  async get(target: string | Uint8Array, options: DhtCallOptions = {}): Promise<DhtItemInfo | null> {
     return this.#get(bytesOf(target, 20, 'a target'), null, options);
   }
 
-  /** The newest item of a public key (64 hex digits or 32 bytes) and salt, or null. */
+  /** The newest item (BEP 44) of a public key (64 hex digits or 32 bytes) and salt; null: nobody who was asked has one. */
   async getMutable(publicKey: string | Uint8Array, options: DhtMutableOptions = {}): Promise<DhtItemInfo | null> {
     const key = { publicKey: bytesOf(publicKey, 32, 'a public key'), salt: saltOf(options.salt) };
     return this.#get(mutableTarget(key.publicKey, key.salt), key, options);
   }
 
-  /** Stores a value for everybody to get by its hash. At most 1,000 bytes, bencoded. */
+  /** Stores a value for everybody to get by its hash (BEP 44). At most 1,000 bytes, bencoded. Nodes keep it for two hours. */
   async put(value: DhtValue, options: DhtCallOptions = {}): Promise<DhtPutResult> {
     const item = makeImmutable(valueBytes(value));
     return { target: toHex(item.target), stored: await this.#put(item, -1, options) };
   }
 
-  /** Stores or replaces the value of a key. */
+  /**
+   * Stores or replaces the value of a key (BEP 44). Rejects with 'network' also when every node refused: for a lower
+   * number than they have, or another than `cas`.
+   */
   async putMutable(
     value: DhtValue,
     options: DhtPutMutableOptions,
@@ -123,19 +140,26 @@ export class DhtClient {
     if (seq === undefined) seq = ((await this.getMutable(publicKey, { ...options, salt }))?.seq ?? 0) + 1;
     if (!Number.isSafeInteger(seq) || seq < 0)
       throw new ShoalError('bad-option', `seq is a number from 0 on, not ${seq}`);
+    const { cas = -1 } = options;
+    if (options.cas !== undefined && !(Number.isSafeInteger(cas) && cas >= 0)) {
+      throw new ShoalError('bad-option', `cas is a number from 0 on, not ${cas}`);
+    }
     const item = makeMutable(crypto, seed, salt, seq, bytes);
-    const stored = await this.#put(item, options.cas ?? -1, options);
+    const stored = await this.#put(item, cas, options);
     return { target: toHex(item.target), stored, publicKey: toHex(publicKey), seq };
   }
 
-  /** Puts an item that was got again as it is, which needs no secret: nodes forget what is not put for two hours. */
+  /** Puts an item again as it was got, which needs no secret: nodes forget what is not put for two hours. */
   async putAgain(item: DhtItemInfo, options: DhtCallOptions = {}): Promise<DhtPutResult> {
     const own = itemOf(item);
     if (!verifyItem(this.#core.ports.crypto, own)) throw new ShoalError('bad-option', 'the item is not genuine');
     return { target: item.target, stored: await this.#put(own, -1, options) };
   }
 
-  /** Peers of a torrent (40 hex digits or 20 bytes) as they are found, each once. */
+  /**
+   * Peers of a torrent (40 hex digits or 20 bytes) as they are found, each once, 4,000 at most; announces nothing. Leaving
+   * the loop, the signal and the session's close end the search and the iteration.
+   */
   lookup(infoHash: string | Uint8Array, options: DhtCallOptions = {}): AsyncIterable<Endpoint> {
     const hash = bytesOf(infoHash, 20, 'an info-hash');
     const seen = new Set<string>();
@@ -160,7 +184,7 @@ export class DhtClient {
     });
   }
 
-  /** How large a swarm is, by estimate (BEP 33). */
+  /** How large the swarm of an info-hash (40 hex digits or 20 bytes) is, by estimate (BEP 33). */
   async scrape(infoHash: string | Uint8Array, options: DhtCallOptions = {}): Promise<DhtScrape> {
     const hash = bytesOf(infoHash, 20, 'an info-hash');
     return this.#call<DhtScrape>(options, (resolve) =>
@@ -168,7 +192,7 @@ export class DhtClient {
     );
   }
 
-  /** What nodes near a target (default: a random one) know of (BEP 51). */
+  /** What nodes on the way to a target (40 hex digits or 20 bytes; default: a random one) store (BEP 51), one by one. */
   sample(target?: string | Uint8Array, options: DhtCallOptions = {}): AsyncIterable<DhtSamples> {
     const near = target === undefined ? this.#randomTarget() : bytesOf(target, 20, 'a target');
     return this.#stream<DhtSamples>(options, (push, end) => {
@@ -184,13 +208,14 @@ export class DhtClient {
     });
   }
 
-  /** The nodes in our tables. */
+  /** The nodes in our tables, of both families. */
   nodes(): DhtNode[] {
     const { dht } = this.#core.discovery;
     if (dht === null) return [];
     return [...dht.nodes(4), ...dht.nodes(6)].map(({ id, ip, port }) => ({ id: toHex(id), address: { ip, port } }));
   }
 
+  /** Zeros where the session is without the DHT. */
   stats(): DhtStats {
     const { dht } = this.#core.discovery;
     return dht === null ? NO_STATS : statsOf(dht);
@@ -229,21 +254,13 @@ export class DhtClient {
     return stored;
   }
 
-  /** Begins once the DHT is there; what it began is cancelled with the signal. */
+  /** Begins once the DHT is there. `begin` returns the id of what it began, which is cancelled when it is given up. */
   async #call<T>(options: DhtCallOptions, begin: (resolve: (value: T) => void) => number): Promise<T> {
-    const { signal } = options;
-    if (!(await this.ready(options))) throw new ShoalError('network', 'no node of the DHT answers');
-    return new Promise((resolve, reject) => {
-      const onAbort = () => {
-        this.#core.begin();
-        this.#core.discovery.dht?.cancel(id);
-        reject(aborted());
-      };
-      const id = begin((value) => {
-        signal?.removeEventListener('abort', onAbort);
-        resolve(value);
-      });
-      signal?.addEventListener('abort', onAbort, { once: true });
+    if (!(await this.ready(options))) throw noNode();
+    return waitFor<T>(this.#core, options.signal, (resolve) => {
+      const dht = this.#dht();
+      const id = begin(resolve);
+      return () => dht.cancel(id);
     });
   }
 
@@ -251,13 +268,14 @@ export class DhtClient {
     options: DhtCallOptions,
     begin: (push: (value: T) => void, end: () => void) => number,
   ): AsyncGenerator<T> {
-    const { signal } = options;
-    if (!(await this.ready(options))) throw new ShoalError('network', 'no node of the DHT answers');
+    if (!(await this.ready(options))) throw noNode();
+    if (options.signal?.aborted) return;
+    const dht = this.#dht();
     let id = -1;
     const stream = new EventStream<T>(() => {
       this.#core.begin();
-      this.#core.discovery.dht?.cancel(id);
-    }, signal);
+      dht.cancel(id);
+    }, options.signal);
     id = begin(
       (value) => stream.push(value),
       () => stream.end(),
@@ -361,12 +379,12 @@ function saltOf(salt: string | Uint8Array | undefined): Uint8Array {
 
 function bytesOf(value: string | Uint8Array, length: number, what: string): Uint8Array {
   const bytes = typeof value === 'string' ? fromHex(value) : value;
-  if (bytes === null || bytes.length !== length) {
+  if (!(bytes instanceof Uint8Array) || bytes.length !== length) {
     throw new ShoalError('bad-option', `${what} is ${2 * length} hex digits`);
   }
   return bytes;
 }
 
-function aborted(): ShoalError {
-  return new ShoalError('aborted', 'aborted');
+function noNode(): ShoalError {
+  return new ShoalError('network', 'no node of the DHT answers');
 }

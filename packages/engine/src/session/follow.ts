@@ -18,10 +18,11 @@ import type { OldFiles } from '../disk/reuse.ts';
 import { itemInfo } from './dht-client.ts';
 import type { Prelude } from './entry-options.ts';
 import { ofVersion } from './known.ts';
-import { nameOf, Publication, pause, sameTorrent, type Version } from './publication.ts';
+import { nameOf, Publication, sameTorrent, type Version } from './publication.ts';
 import type { Session } from './session.ts';
 import type { Torrent } from './torrent.ts';
 import type { AddOptions } from './types.ts';
+import { pause } from './waiting.ts';
 
 export interface FollowOptions extends AddOptions {
   /** Tells the torrents of one key apart, text or bytes, at most 64. Default: the link's. */
@@ -99,7 +100,7 @@ export class Follower implements AsyncIterable<Torrent> {
     if (old !== undefined && old !== 'remove' && old !== 'keep') {
       throw new ShoalError('bad-option', `old is remove or keep, not ${old}`);
     }
-    signal?.addEventListener('abort', () => this.stop(), { once: true });
+    signal?.addEventListener('abort', () => this.stop(), { once: true, signal: this.#stop.signal });
     void this.#run();
     if (signal?.aborted) this.stop();
   }

@@ -12,6 +12,7 @@ import type { Publisher } from '../codec/magnet.ts';
 import { type DhtItem, mutableTarget, verifyItem } from '../discovery/dht-items.ts';
 import type { SessionCore } from './core.ts';
 import { type DhtClient, itemOf } from './dht-client.ts';
+import { pause } from './waiting.ts';
 
 /** A torrent that a key stands for, from one number on to the next. */
 export interface Version {
@@ -159,22 +160,6 @@ export function sameTorrent(a: Version, b: Version): boolean {
   return a.infoHash === null || b.infoHash === null
     ? a.infoHashV2 !== null && b.infoHashV2 !== null && equal(a.infoHashV2, b.infoHashV2)
     : equal(a.infoHash, b.infoHash);
-}
-
-/** Resolves after so many milliseconds. Rejects with ShoalError 'aborted'. */
-export function pause(core: SessionCore, ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => {
-      cancel();
-      reject(new ShoalError('aborted', 'aborted'));
-    };
-    if (signal?.aborted) return reject(new ShoalError('aborted', 'aborted'));
-    const cancel = core.alarm(ms, () => {
-      signal?.removeEventListener('abort', onAbort);
-      resolve();
-    });
-    signal?.addEventListener('abort', onAbort, { once: true });
-  });
 }
 
 /** The value is `{ ih: info-hash }`: 20 bytes (BEP 46), or the 32 of version 2. */

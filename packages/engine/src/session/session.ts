@@ -39,6 +39,7 @@ import type {
   ShoalEvent,
   TorrentSource,
 } from './types.ts';
+import { waitFor } from './waiting.ts';
 
 /** What the public face needs of the machine besides the ports. */
 export interface Machine {
@@ -69,9 +70,10 @@ export class Session implements AsyncDisposable, CoreSink {
   readonly #streams = new Set<EventStream<ShoalEvent>>();
   readonly #followers = new Set<Follower>();
   readonly #ready: Promise<void>;
-  #listenersDue: number;
   readonly #listening: Promise<void>;
   #listened: () => void = () => {};
+  /** For `listening`, when the session is closed before. */
+  #unheard: () => void = () => {};
   #listenFault: IoFault | null = null;
   #closing: Promise<void> | null = null;
   #portFile: PortFile | null = null;
@@ -108,20 +110,19 @@ export class Session implements AsyncDisposable, CoreSink {
       machine.ports,
       this,
     );
-    const listens = port !== null && this.core.wayOf('incoming') === 'direct';
-    this.#listenersDue = listens ? this.core.binding.addresses.length : 0;
     this.dht = new DhtClient(this.core);
     this.#listening = new Promise((resolve, reject) => {
       this.#listened = () => {
-        if (this.#listenersDue > 0) return;
         // one family is enough
         const deaf = this.core.listening.length === 0 ? this.#listenFault : null;
         if (deaf === null) resolve();
         else reject(new ShoalError('network', deaf.message));
       };
+      this.#unheard = () => reject(new ShoalError('closed', 'the session is closed'));
     });
     this.#listening.catch(() => {});
-    this.#listened();
+    const listens = port !== null && this.core.wayOf('incoming') === 'direct';
+    if (!listens || this.core.binding.addresses.length === 0) this.#listened();
     const { portFile } = options;
     if (portFile !== undefined) {
       const notice = (message: string) => this.say({ type: 'notice', message });
@@ -137,7 +138,10 @@ export class Session implements AsyncDisposable, CoreSink {
     return this.#ready;
   }
 
-  /** Resolves when it listens, at least in one family, or was told not to. Rejects with ShoalError 'network'. */
+  /**
+   * Resolves when it listens, at least in one family, or was told not to. Rejects with ShoalError 'network', or 'closed'
+   * when the session is closed before.
+   */
   listening(): Promise<void> {
     return this.#listening;
   }
@@ -184,8 +188,9 @@ export class Session implements AsyncDisposable, CoreSink {
     return { ranges: this.core.rules.rangeCount, badLines: report.badLineCount, firstBadLine: report.firstBadLine };
   }
 
-  /** Speaks with nobody at this address for a while (default: an hour). */
+  /** Speaks with nobody at this address for a while (default: an hour). Throws ShoalError 'bad-option'. */
   ban(ip: string, reason = 'by hand', forS = 3600): void {
+    if (!(forS >= 0)) throw new ShoalError('bad-option', `a time in seconds is a number from 0 on, not ${forS}`);
     this.core.begin();
     if (!this.core.rules.ban(ip, reason, forS * 1000)) throw new ShoalError('bad-option', `"${ip}" is no IP address`);
   }
@@ -268,12 +273,12 @@ export class Session implements AsyncDisposable, CoreSink {
   /**
    * Adds a torrent and starts it. Resolves once it is added: its metadata may be missing still (magnets), what stands on
    * disk is being looked at. A link to a publisher (BEP 46) adds the torrent it stands for now. Rejects with ShoalError:
-   * 'bad-torrent', 'bad-magnet', 'bad-option', 'duplicate', 'network'.
+   * 'bad-torrent', 'bad-magnet', 'bad-option', 'duplicate', 'network', 'aborted', 'closed'.
    */
   async add(source: TorrentSource, options: AddOptions): Promise<Torrent> {
     checkFolder(options);
-    options.signal?.throwIfAborted();
     await this.#ready;
+    if (options.signal?.aborted) throw new ShoalError('aborted', 'aborted');
     const publisher = typeof source === 'string' && isMagnet(source) ? parsePublisher(source) : null;
     if (publisher !== null) return addPublished(this, publisher, options);
     return this.addKnown(await this.#learn(source, options.signal), options, null);
@@ -385,13 +390,13 @@ export class Session implements AsyncDisposable, CoreSink {
 
   onListening(address: Endpoint): void {
     this.say({ type: 'listening', address });
-    this.#listenersDue--;
-    this.#listened();
   }
 
   onListenFault(_local: Endpoint, fault: IoFault): void {
     this.#listenFault ??= fault;
-    this.#listenersDue--;
+  }
+
+  onListened(): void {
     this.#listened();
   }
 
@@ -416,7 +421,7 @@ export class Session implements AsyncDisposable, CoreSink {
   }
 
   #fetch(url: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
-    return new Promise((resolve, reject) => {
+    return waitFor<Uint8Array>(this.core, signal, (resolve, reject) => {
       const request = {
         url,
         headers: {},
@@ -432,11 +437,7 @@ export class Session implements AsyncDisposable, CoreSink {
           reject(new ShoalError('network', `${url}: the server says ${response!.status}`));
         else resolve(response!.body);
       });
-      const onAbort = () => {
-        handle.abort();
-        reject(new ShoalError('aborted', 'aborted'));
-      };
-      signal?.addEventListener('abort', onAbort, { once: true });
+      return () => void handle.abort();
     });
   }
 
@@ -532,6 +533,7 @@ export class Session implements AsyncDisposable, CoreSink {
     for (const follower of [...this.#followers]) follower.stop();
     this.#portFile?.stop();
     this.core.stopListening();
+    this.#unheard();
     const unmapped = new Promise<void>((resolve) => this.core.unmap(resolve));
     await Promise.all([...this.#torrents].map((torrent) => this.#stop(torrent)));
     await Promise.all([this.#farewell(), unmapped]);
