@@ -91,7 +91,8 @@ export class Connections {
     });
     swarm.attach(peer);
     // a bitfield is the first message, or none
-    if (isPublic && core.udp.dhtPort > 0) conversation.port(core.udp.dhtPort);
+    const dhtPort = isPublic ? core.udp.dhtPortFor(link.remote.ip) : 0;
+    if (dhtPort > 0) conversation.port(dhtPort);
     core.active.add(this.#entry);
   }
 

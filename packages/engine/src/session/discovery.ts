@@ -69,6 +69,8 @@ export class Discovery {
   #routerTries = 0;
   #saveAtMs = Infinity;
   #restored = false;
+  /** What an earlier run knew is here, or there is nothing: it may be written over. */
+  #loaded = false;
   #keeps = true;
   /** Ports of nodes whose names only the proxy looks up, and whether the user named one there. */
   readonly #named = new Map<number, boolean>();
@@ -107,6 +109,7 @@ export class Discovery {
       this.#core.begin();
       if (this.dht !== dht) return;
       // another process has the folder's record: it keeps it
+      this.#loaded = true;
       if (fault !== null) this.#keeps = false;
       else if (bytes !== null) dht.restore(this.#core.turn.now, bytes);
       this.#saveAtMs = this.#core.turn.now + SAVE_MS;
@@ -195,14 +198,28 @@ export class Discovery {
   /** Asks again now: a user wishes it. */
   again(entry: Entry): void {
     const member = this.#members.get(entry.number);
-    if (member === undefined || member.waiting > 0 || this.dht === null) return;
-    this.#due.set(entry.number, this.#core.turn.now);
+    if (member === undefined || this.dht === null) return;
+    // what is being asked may name a port that is ours no longer
+    if (member.waiting > 0) member.againAfter = true;
+    else this.#due.set(entry.number, this.#core.turn.now);
+  }
+
+  /** The metadata says by which hashes it goes: those of a hybrid torrent are looked for under both. */
+  renamed(entry: Entry): void {
+    if (!this.#members.has(entry.number)) return;
+    for (const hash of entry.wireHashes) this.lsd?.add(this.#core.turn.now, hash);
+    this.again(entry);
+  }
+
+  /** Whether a torrent may know of somebody from there. */
+  admits(entry: Entry, source: CandidateSource): boolean {
+    return (source & SOURCES) === 0 || this.allows(entry);
   }
 
   /** The metadata came and says that it is private: it leaves, and forgets everybody it should not know. */
   shun(entry: Entry): void {
     this.leave(entry);
-    entry.swarm.setPex(false);
+    entry.swarm.becomePrivate();
     const { book } = entry.finder;
     book.dropSources(SOURCES);
     for (const link of [...this.#core.links]) {
@@ -228,6 +245,7 @@ export class Discovery {
     this.#routersAtMs = Infinity;
     this.#saveAtMs = Infinity;
     this.#restored = false;
+    this.#loaded = false;
     this.#keeps = true;
   }
 
@@ -244,7 +262,7 @@ export class Discovery {
   /** Saves what is worth keeping, and ends. */
   close(done: () => void): void {
     this.lsd?.stop();
-    if (this.dht === null || !this.#restored) return done();
+    if (this.dht === null) return done();
     this.#save(done);
     this.dht.stop();
   }
@@ -302,9 +320,11 @@ export class Discovery {
     member.lookups.length = 0;
     const lonely = entry.swarm.peers.length === 0 && entry.state !== 'seeding';
     let waitMs = ANNOUNCE_MS * (0.9 + 0.1 * this.#core.rng.float());
-    if (lonely || !member.announced) waitMs = Math.min(RETRY_CAP_MS, RETRY_MS * 2 ** member.tries++);
+    if (member.againAfter) waitMs = 0;
+    else if (lonely || !member.announced) waitMs = Math.min(RETRY_CAP_MS, RETRY_MS * 2 ** member.tries++);
     else member.tries = 0;
     member.announced = false;
+    member.againAfter = false;
     this.#due.set(entry.number, this.#core.turn.now + waitMs);
   }
 
@@ -368,8 +388,10 @@ export class Discovery {
   }
 
   #save(done: () => void): void {
-    if (!this.#keeps) return done();
-    this.#core.ports.state.save(this.#stateKey, this.dht!.save(), (fault) => {
+    const dht = this.dht!;
+    // a table that is empty, of a run without a network, is worth less than what is kept already
+    if (!this.#keeps || !this.#loaded || dht.stats.nodes4 + dht.stats.nodes6 === 0) return done();
+    this.#core.ports.state.save(this.#stateKey, dht.save(), (fault) => {
       this.#core.begin();
       if (fault !== null) this.#core.options.log?.(`dht: ${fault.message}`);
       done();
@@ -385,6 +407,8 @@ class Member implements DhtPeersSink {
   waiting = 0;
   tries = 0;
   announced = false;
+  /** Asks again once those lookups are over. */
+  againAfter = false;
   readonly #discovery: Discovery;
 
   constructor(discovery: Discovery, entry: Entry) {

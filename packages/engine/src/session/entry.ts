@@ -85,6 +85,9 @@ export class Entry implements SwarmSink, DiskSink {
   #trustedBytes = 0;
   #prepared = false;
   #stopListeners: Set<() => void> | null = null;
+  /** The last record is written. */
+  #ended = false;
+  readonly #endListeners: (() => void)[] = [];
 
   constructor(core: SessionCore, options: EntryOptions) {
     this.core = core;
@@ -224,15 +227,21 @@ export class Entry implements SwarmSink, DiskSink {
 
   /** Ends it: trackers hear so, connections close, the disk drains, a last record is written. */
   stop(done: () => void): void {
-    if (this.#stopping) return done();
+    if (this.#ended) return done();
+    this.#endListeners.push(done);
+    if (this.#stopping) return;
     this.#stopping = true;
     this.finder.leave();
     this.core.announces.forget(this);
     for (const listener of [...(this.#stopListeners ?? [])]) listener();
     this.swarm.stop();
     this.core.active.delete(this);
-    if (this.disk === null) this.#keeper.save(true, done);
-    else this.disk.stop((fault) => this.#keeper.save(fault === null, done));
+    const end = (): void => {
+      this.#ended = true;
+      for (const listener of this.#endListeners.splice(0)) listener();
+    };
+    if (this.disk === null) this.#keeper.save(true, end);
+    else this.disk.stop((fault) => this.#keeper.save(fault === null, end));
     this.state = 'stopped';
   }
 
@@ -352,7 +361,7 @@ export class Entry implements SwarmSink, DiskSink {
     if (ip !== null) this.core.discovery.vote(ip, peer.link.remote.ip, 'peer');
     if (handshake.client !== null && !this.core.clients.allows(handshake.client)) peer.fault(PeerFault.Banned);
     const link = peer.link as Link;
-    if (link.candidate >= 0 || handshake.listenPort <= 0) return;
+    if (link.closed || link.candidate >= 0 || handshake.listenPort <= 0) return;
     link.candidate = this.finder.book.addIncoming(link.remote.ip, handshake.listenPort, this.core.turn.now);
   }
 
@@ -499,7 +508,10 @@ export class Entry implements SwarmSink, DiskSink {
       this.core.discovery.shun(this);
       this.finder.becamePrivate();
     }
-    this.core.rename(this, wireHashesOf(meta.infoHash, meta.infoHashV2));
+    const hashes = wireHashesOf(meta.infoHash, meta.infoHashV2);
+    const isHybrid = hashes.length > this.wireHashes.length;
+    this.core.rename(this, hashes);
+    if (isHybrid) this.core.discovery.renamed(this);
     this.#go('checking');
     this.options.sink.onMetadata(this, meta);
     for (let f = 0; f < meta.files.length; f++) if (this.priorities?.[f] === 0) this.disk.setWanted(f, false);

@@ -28,6 +28,9 @@ export class PeerFinder implements AnnounceSink {
     this.#entry = entry;
     this.trackersEdited = options.trackersEdited;
     this.book = new PeerBook(core.rng, core.rules);
+    const { ip4, ip6 } = core.discovery.external;
+    if (ip4 !== null) this.book.setExternal(ip4, core.portTowards(4));
+    if (ip6 !== null) this.book.setExternal(ip6, core.portTowards(6));
     this.announcer = new Announcer({
       infoHash: entry.swarmHash,
       peerId: entry.peerId,
@@ -92,7 +95,8 @@ export class PeerFinder implements AnnounceSink {
   }
 
   addPeer(ip: string, port: number, source: CandidateSource): void {
-    if (this.book.add(ip, port, source)) this.#entry.core.dialSoon();
+    const { core } = this.#entry;
+    if (core.discovery.admits(this.#entry, source) && this.book.add(ip, port, source)) core.dialSoon();
   }
 
   /** Resolves a host name and takes what it stands for as a candidate. */

@@ -34,6 +34,8 @@ export class UdpHub {
   #trackerSockets: BoundSocket[] = [];
   readonly #trackerFamilies: { v4: boolean; v6: boolean } = { v4: false, v6: false };
   #opened = false;
+  /** Addresses that wait for the port which the system picks for the first one, since peers are told one for all. */
+  #later: readonly string[] = [];
   /** Null: the session is without uTP. */
   readonly utp: UtpMux | null;
 
@@ -97,6 +99,11 @@ export class UdpHub {
     const core = this.#core;
     if (way === 'off') return [];
     if (way === 'proxy') return [new BoundSocket(core, this, '0.0.0.0', 0, use, true)];
+    if (use === 'peers' && port === 0 && core.options.transport === 'utp') {
+      const [first, ...others] = core.binding.addresses;
+      this.#later = others;
+      return first === undefined ? [] : [new BoundSocket(core, this, first, 0, use, false)];
+    }
     return core.binding.addresses.map((ip) => new BoundSocket(core, this, ip, port, use, false));
   }
 
@@ -113,11 +120,14 @@ export class UdpHub {
     return sendBy(this.#dhtSockets.length > 0 ? this.#dhtSockets : this.#sockets, bytes, ip, port);
   }
 
-  /** The port that nodes of the DHT reach us at; 0: none yet, or through a proxy, or it is nobody's business. */
-  get dhtPort(): number {
-    if (this.#core.wayOf('dht') !== 'direct' || this.#core.options.anonymous) return 0;
+  /** The port that a node at this address reaches ours at; 0: none yet, or through a proxy, or it is nobody's business. */
+  dhtPortFor(ip: string): number {
+    const core = this.#core;
+    if (core.wayOf('dht') !== 'direct' || core.options.anonymous) return 0;
+    const v6 = ip.includes(':');
     const sockets = this.#dhtSockets.length > 0 ? this.#dhtSockets : this.#sockets;
-    return sockets.find(({ local }) => local !== null)?.local?.port ?? 0;
+    const port = sockets.find((socket) => socket.v6 === v6 && socket.local !== null)?.local?.port ?? 0;
+    return port === core.port ? core.portFor(ip) : port;
   }
 
   get addresses(): Endpoint[] {
@@ -132,6 +142,7 @@ export class UdpHub {
     this.#sockets = [];
     this.#dhtSockets = [];
     this.#trackerSockets = [];
+    this.#later = [];
     this.#opened = false;
     for (const families of [this.families, this.#trackerFamilies]) {
       families.v4 = false;
@@ -145,8 +156,16 @@ export class UdpHub {
     if (socket.proxied || local.ip.includes(':')) families.v6 = true;
     if (socket.proxied || !local.ip.includes(':')) families.v4 = true;
     if (socket.use === 'trackers') return;
-    if (this.utp !== null) this.utp.local = local;
+    if (socket.isMain) this.openLater(local.port);
+    if (this.utp !== null && socket.use === 'peers') this.utp.local = local;
     this.#core.discovery.reachable();
+  }
+
+  /** The first address has its port, or none (0). */
+  openLater(port: number): void {
+    const later = this.#later;
+    this.#later = [];
+    for (const ip of later) this.#sockets.push(new BoundSocket(this.#core, this, ip, port, 'peers', false));
   }
 }
 
@@ -183,7 +202,7 @@ class BoundSocket implements UdpSink {
   }
 
   /** It is where peers reach us by uTP. */
-  get #main(): boolean {
+  get isMain(): boolean {
     return this.use === 'peers' && !this.proxied;
   }
 
@@ -201,7 +220,7 @@ class BoundSocket implements UdpSink {
     if (this.#closed) return;
     this.#core.begin();
     this.local = local;
-    if (this.#main) this.#core.listeningByUdp(local, null);
+    if (this.isMain) this.#core.listeningByUdp(local, null);
     this.#hub.bound(this, local);
   }
 
@@ -224,9 +243,10 @@ class BoundSocket implements UdpSink {
     this.#core.options.log?.(`udp: ${fault.message}`);
     this.local = null;
     // uTP alone is heard at this port or not at all
-    if (this.#fellBack || this.proxied || this.#core.options.transport === 'utp') {
-      if (this.#main) this.#core.listeningByUdp({ ip: this.#ip, port: 0 }, fault);
-      return;
+    if (this.#fellBack || this.proxied || (this.isMain && this.#core.options.transport === 'utp')) {
+      if (!this.isMain) return;
+      this.#core.listeningByUdp({ ip: this.#ip, port: 0 }, fault);
+      return this.#hub.openLater(0);
     }
     // another program has this port for UDP: who is asked can answer to any
     this.#fellBack = true;

@@ -281,10 +281,6 @@ export class Swarm implements PieceStoreSink {
     }
   }
 
-  setPex(_off: false): void {
-    this.becomePrivate();
-  }
-
   /** What is on disk turned out to be this (a recheck): everybody is met anew. */
   restart(claimed: Bitfield, unwritten: readonly number[]): void {
     this.#empty();
