@@ -10,7 +10,15 @@ const HASH = `%12${'%ab'.repeat(17)}A~`;
 
 function ask(node: SimNode, url: string, maxBytes = 65536): { code: string | null; response: HttpResponse | null } {
   const out: { code: string | null; response: HttpResponse | null } = { code: 'PENDING', response: null };
-  const request = { url, headers: {}, timeoutMs: 15_000, maxBytes, maxRedirects: 2, origin: 'tracker' as const, family: null };
+  const request = {
+    url,
+    headers: {},
+    timeoutMs: 15_000,
+    maxBytes,
+    maxRedirects: 2,
+    origin: 'tracker' as const,
+    family: null,
+  };
   node.ports!.http.get(request, (fault, response) => {
     out.code = fault?.code ?? null;
     out.response = response;
