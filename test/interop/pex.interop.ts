@@ -9,12 +9,8 @@ import type { ClientKind } from './harness/clients/index.ts';
 import type { MadeTorrent } from './harness/torrent.ts';
 import { until } from './harness/wait.ts';
 
-/** libtorrent tells once a minute, transmission every 90 s. */
-const LIMIT_MS: Partial<Record<ClientKind, number>> = {
-  libtorrent: 90_000,
-  qbittorrent: 90_000,
-  transmission: 150_000,
-};
+/** BEP 11: at most one message a minute. */
+const LIMIT_MS = 90_000;
 const OTHERS = 4;
 /** So slow that nobody has all before the end of the test. */
 const TRICKLE = 20_000;
@@ -37,12 +33,12 @@ describe('shoal learns from one peer of four others', () => {
           const known = progress?.['sources'] as { pex: number } | undefined;
           return known !== undefined && known.pex >= OTHERS && Number(progress!['peers']) >= OTHERS + 1;
         },
-        { timeoutMs: LIMIT_MS[kind]!, detail: () => JSON.stringify(shoal.run!.last('progress')) },
+        { timeoutMs: LIMIT_MS, detail: () => JSON.stringify(shoal.run!.last('progress')) },
       );
       console.log(`${kind} told shoal of ${OTHERS} in ${Math.round(performance.now() - started)} ms`);
       for (const other of others) assert.ok(await connected(other, 2), `${addressOf(other)} has shoal`);
     };
-    interop(`from ${kind}`, [kind, 'libtorrent'], body, { timeout: 200_000 });
+    interop(`from ${kind}`, [kind, 'libtorrent'], body, { timeout: 150_000 });
   }
 });
 
@@ -66,11 +62,11 @@ describe('others learn from shoal', () => {
           for (const other of others) if (!(await connected(other, 2))) return false;
           return true;
         },
-        { timeoutMs: 90_000 },
+        { timeoutMs: LIMIT_MS },
       );
       console.log(`shoal told ${kind} of ${OTHERS} in ${Math.round(performance.now() - started)} ms`);
     };
-    interop(`as ${kind}`, [kind, 'libtorrent'], body, { timeout: 200_000 });
+    interop(`as ${kind}`, [kind, 'libtorrent'], body, { timeout: 150_000 });
   }
 });
 

@@ -8,7 +8,11 @@ import { encode } from '../torrent.ts';
 import { ask, until } from '../wait.ts';
 import type { AddRequest, Client, Finding, Place } from './client.ts';
 
+/** The torrent by which it enters the DHT. */
+const NODES = 'nodes of the DHT';
+
 interface TorrentInfo {
+  name: string;
   state: string;
   progress: number;
   size: number;
@@ -26,7 +30,6 @@ export class Qbittorrent implements Client {
   readonly omitsEmptyFiles = false;
   readonly place: Place;
   readonly #finding: Finding;
-  #hash = '';
   #program: Program | null = null;
   #webPort = 0;
 
@@ -76,7 +79,6 @@ PortForwardingEnabled=false
   }
 
   async add(request: AddRequest): Promise<void> {
-    this.#hash = request.torrent.infoHash;
     const form = new FormData();
     if (request.source.startsWith('magnet:')) form.set('urls', request.source);
     else form.set('torrents', new Blob([readFileSync(request.source)]), 'it.torrent');
@@ -125,7 +127,7 @@ PortForwardingEnabled=false
 
   /** This version has no setting for it, but learns the `nodes` of a torrent (BEP 5); this one is there for nothing else. */
   async #enterDht(nodes: readonly string[]): Promise<void> {
-    const info = { length: 1, name: 'nodes', 'piece length': 16_384, pieces: Buffer.alloc(20) };
+    const info = { length: 1, name: NODES, 'piece length': 16_384, pieces: Buffer.alloc(20) };
     const endpoints = nodes.map((node) => [node.split(':')[0]!, Number(node.split(':')[1])]);
     const form = new FormData();
     form.set('torrents', new Blob([encode({ info, nodes: endpoints })]), 'nodes.torrent');
@@ -140,8 +142,8 @@ PortForwardingEnabled=false
   }
 
   async #info(): Promise<TorrentInfo | undefined> {
-    const text = await this.#get(`torrents/info?hashes=${this.#hash}`);
-    return text === null ? undefined : (JSON.parse(text) as TorrentInfo[])[0];
+    const text = await this.#get('torrents/info');
+    return text === null ? undefined : (JSON.parse(text) as TorrentInfo[]).find(({ name }) => name !== NODES);
   }
 
   async #get(path: string): Promise<string | null> {
