@@ -5,7 +5,6 @@ import { describe } from 'vitest';
 import { type Arena, interop } from './harness/arena.ts';
 import { addressOf, type Client } from './harness/clients/client.ts';
 import type { Libtorrent } from './harness/clients/driven.ts';
-import type { ClientKind } from './harness/clients/index.ts';
 import type { MadeTorrent } from './harness/torrent.ts';
 import { until } from './harness/wait.ts';
 
