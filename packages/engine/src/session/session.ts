@@ -69,6 +69,7 @@ export class Session implements AsyncDisposable, CoreSink {
   readonly #torrents: Torrent[] = [];
   readonly #streams = new Set<EventStream<ShoalEvent>>();
   readonly #followers = new Set<Follower>();
+  readonly #removals = new Set<Promise<unknown>>();
   readonly #ready: Promise<void>;
   readonly #listening: Promise<void>;
   #listened: () => void = () => {};
@@ -379,13 +380,11 @@ export class Session implements AsyncDisposable, CoreSink {
     }
   }
 
-  async removeTorrent(torrent: Torrent, data: boolean): Promise<void> {
-    const { entry } = torrent;
-    let failed: IoFault | null = null;
-    if (data) failed = await new Promise((resolve) => entry.removeData(resolve));
-    await this.#stop(torrent);
-    await this.forget(entry.key);
-    if (failed !== null) throw new ShoalError('disk', failed.message);
+  removeTorrent(torrent: Torrent, data: boolean): Promise<void> {
+    const removal = this.#remove(torrent, data);
+    const settled: Promise<unknown> = removal.catch(() => {}).then(() => this.#removals.delete(settled));
+    this.#removals.add(settled);
+    return removal;
   }
 
   onListening(address: Endpoint): void {
@@ -515,6 +514,16 @@ export class Session implements AsyncDisposable, CoreSink {
     return torrent;
   }
 
+  async #remove(torrent: Torrent, data: boolean): Promise<void> {
+    const { entry } = torrent;
+    if (this.core.closed) throw new ShoalError('closed', 'the session is closed');
+    let failed: IoFault | null = null;
+    if (data) failed = await new Promise((resolve) => entry.removeData(resolve));
+    await this.#stop(torrent);
+    await this.forget(entry.key);
+    if (failed !== null) throw new ShoalError('disk', failed.message);
+  }
+
   #stop(torrent: Torrent): Promise<void> {
     return new Promise((resolve) => {
       this.core.begin();
@@ -536,6 +545,8 @@ export class Session implements AsyncDisposable, CoreSink {
     this.#unheard();
     const unmapped = new Promise<void>((resolve) => this.core.unmap(resolve));
     await Promise.all([...this.#torrents].map((torrent) => this.#stop(torrent)));
+    // or it would be remembered as if nobody had removed it
+    await Promise.all(this.#removals);
     await Promise.all([this.#farewell(), unmapped]);
     await new Promise<void>((resolve) => this.core.closeUdp(resolve));
     for (const stream of [...this.#streams]) stream.end();

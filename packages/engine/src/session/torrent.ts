@@ -324,7 +324,7 @@ export class Torrent implements EntrySink {
     });
   }
 
-  /** Takes it out of the session; with `data`, deletes what was downloaded. */
+  /** Takes it out of the session; with `data`, deletes what was downloaded. Rejects with ShoalError 'disk' and 'closed'. */
   remove(options: { data?: boolean } = {}): Promise<void> {
     return this.#session.removeTorrent(this, options.data ?? false);
   }
