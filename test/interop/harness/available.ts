@@ -15,6 +15,11 @@ export type Need =
   | 'opentracker'
   | 'transmission-create'
   | 'mktorrent'
+  | 'miniupnpd'
+  | 'nft'
+  | 'danted'
+  | 'microsocks'
+  | 'squid'
   | 'namespace'
   | 'lan';
 
@@ -29,6 +34,11 @@ const PROGRAMS: Partial<Record<Need, readonly [program: string, debianPackage: s
   opentracker: ['opentracker', 'opentracker'],
   'transmission-create': ['transmission-create', 'transmission-cli'],
   mktorrent: ['mktorrent', 'mktorrent'],
+  miniupnpd: ['miniupnpd', 'miniupnpd'],
+  nft: ['nft', 'nftables'],
+  danted: ['danted', 'dante-server'],
+  microsocks: ['microsocks', 'microsocks'],
+  squid: ['squid', 'squid'],
 };
 
 /** True inside the wrapper's network namespace: no packet leaves, and addresses outside 127/8 are ours. */

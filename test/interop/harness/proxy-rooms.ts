@@ -1,0 +1,207 @@
+/**
+ * A client that sees nothing but a proxy's machine, and a world behind it:
+ *
+ *     client 10.50.0.2 --wire--> proxy 10.50.0.1 | 10.60.0.1 --> world 10.60.1.1 (seed) .. 10.60.4.1
+ *
+ * The proxy's machine forwards nothing. The client's default route leads there, so that whatever would leave directly is
+ * seen on the wire, look-ups of names too. `tracker.test` and `node.test` are known to the proxy alone.
+ */
+
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Arena } from './arena.ts';
+import { SHOAL, type ShoalLine } from './clients/shoal.ts';
+import type { Program } from './program.ts';
+import { cable, Room, type Tally, WireTally } from './rooms.ts';
+import type { MadeTorrent } from './torrent.ts';
+import { until } from './wait.ts';
+
+export const PROXY = '10.50.0.1';
+export const CLIENT = '10.50.0.2';
+const OUTER = '10.60.0.1';
+const WORLD: readonly string[] = [1, 2, 3, 4].map((n) => `10.60.${n}.1`);
+export const SEED_PORT = 6881;
+const TRACKER_PORT = 6969;
+/** Nobody is there; beyond the proxy's machine, so that what is sent there is seen. */
+export const NAME_SERVER = '10.70.0.53';
+
+export class ProxyRooms {
+  readonly client: Room;
+  readonly proxy: Room;
+  readonly world: Room;
+  readonly tally: WireTally;
+  readonly #folder: string;
+
+  private constructor(rooms: readonly Room[], folder: string) {
+    [this.client, this.proxy, this.world] = rooms as [Room, Room, Room];
+    this.tally = new WireTally(this.client, 'wire');
+    this.#folder = folder;
+  }
+
+  static async make(arena: Arena): Promise<ProxyRooms> {
+    const folder = arena.makeFolder('rooms');
+    const rooms: Room[] = [];
+    for (const name of ['client', 'proxy', 'world']) {
+      const room = await Room.make(name, folder);
+      arena.keep({ name, stop: () => room.end(), tail: () => room.tail() });
+      rooms.push(room);
+    }
+    const [client, proxy, world] = rooms as [Room, Room, Room];
+    cable(
+      { room: client, device: 'wire', address: `${CLIENT}/24` },
+      { room: proxy, device: 'inner', address: `${PROXY}/24` },
+    );
+    cable(
+      { room: proxy, device: 'outer', address: `${OUTER}/16` },
+      { room: world, device: 'wire', address: `${WORLD[0]}/16` },
+    );
+    for (const ip of WORLD.slice(1)) world.ip('addr', 'add', `${ip}/16`, 'dev', 'wire');
+    client.ip('route', 'add', 'default', 'via', PROXY);
+    // groups too are sent to there
+    client.ip('route', 'add', '224.0.0.0/4', 'dev', 'wire');
+    writeFileSync(`${folder}/hosts`, `127.0.0.1 localhost\n${WORLD[1]} tracker.test\n${WORLD[0]} node.test\n`);
+    writeFileSync(`${folder}/client-hosts`, '127.0.0.1 localhost\n');
+    writeFileSync(`${folder}/resolv`, `nameserver ${NAME_SERVER}\n`);
+    const made = new ProxyRooms(rooms, folder);
+    await made.tally.ready();
+    return made;
+  }
+
+  /** SOCKS4 and 5 with datagrams, at port 1080. */
+  async danted(): Promise<Program> {
+    const conf = `${this.#folder}/danted.conf`;
+    writeFileSync(
+      conf,
+      [
+        'logoutput: stderr',
+        `internal: ${PROXY} port = 1080`,
+        `external: ${OUTER}`,
+        'clientmethod: none',
+        'socksmethod: none',
+        'user.privileged: root',
+        'user.unprivileged: nobody',
+        'client pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }',
+        'socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 command: bind connect udpassociate }',
+        'socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 command: bindreply udpreply }',
+        '',
+      ].join('\n'),
+    );
+    const program = this.proxy.start('danted', ['-f', conf, '-p', `${this.#folder}/danted.pid`], this.#proxyFiles);
+    await this.#listens(this.proxy, PROXY, 1080);
+    return program;
+  }
+
+  /** SOCKS5 with a user and a password, without datagrams, at port 1081. */
+  async microsocks(user: string, password: string): Promise<Program> {
+    const args = ['-i', PROXY, '-p', '1081', '-u', user, '-P', password];
+    const program = this.proxy.start('microsocks', args, this.#proxyFiles);
+    await this.#listens(this.proxy, PROXY, 1081);
+    return program;
+  }
+
+  /** HTTP, with CONNECT to any port, at port 3128. */
+  async squid(): Promise<Program> {
+    const conf = `${this.#folder}/squid.conf`;
+    writeFileSync(
+      conf,
+      [
+        `http_port ${PROXY}:3128`,
+        'http_access allow all',
+        'cache deny all',
+        'cache_mem 8 MB',
+        'pinger_enable off',
+        'shutdown_lifetime 0 seconds',
+        'max_filedescriptors 1024',
+        'pid_filename none',
+        // it gives up root, and our folders are closed to others
+        'cache_log /dev/null',
+        'visible_hostname proxy.test',
+        'dns_nameservers 127.0.0.1',
+        'access_log none',
+        'cache_store_log none',
+        'logfile_rotate 0',
+        'netdb_filename none',
+        'hosts_file /etc/hosts',
+        '',
+      ].join('\n'),
+    );
+    const program = this.proxy.start('squid', ['-N', '-f', conf], this.#proxyFiles);
+    await this.#listens(this.proxy, PROXY, 3128);
+    return program;
+  }
+
+  /** A seed of the torrent in a DHT of its own. Its address is not in the torrent. */
+  async seed(torrent: MadeTorrent, transport: 'tcp' | 'utp' | 'both'): Promise<void> {
+    const script = fileURLToPath(new URL('./proxy-world.mjs', import.meta.url));
+    const { folder } = torrent.payload;
+    const asked = { addresses: WORLD, port: SEED_PORT, torrent: torrent.path, folder, transport };
+    let ready = false;
+    const program = this.world.start(process.execPath, [script, JSON.stringify(asked)], {
+      onLine: (line) => {
+        ready ||= line.includes('ready');
+      },
+    });
+    await until('the seed behind the proxy is ready', () => ready, { timeoutMs: 60_000, detail: () => program.tail() });
+  }
+
+  /** opentracker, which knows the seed's swarm: http and udp at tracker.test. */
+  async tracker(torrent: MadeTorrent): Promise<void> {
+    const home = `${this.#folder}/tracker`;
+    mkdirSync(home, { mode: 0o755 });
+    writeFileSync(`${home}/whitelist`, `${torrent.infoHash}\n`);
+    const ip = WORLD[1]!;
+    const args = ['-i', ip, '-p', `${TRACKER_PORT}`, '-P', `${TRACKER_PORT}`, '-u', 'nobody', '-d', home];
+    this.world.start('opentracker', [...args, '-w', 'whitelist']);
+    await this.#listens(this.world, ip, TRACKER_PORT);
+  }
+
+  /** `shoal get` in the client's room. */
+  get(source: string, output: string, args: readonly string[]): ClientRun {
+    const run = new ClientRun();
+    const all = [SHOAL, 'get', source, '-o', output, '--state', `${output}.state`, '--json', ...args];
+    run.program = this.client.start(process.execPath, all, {
+      hosts: `${this.#folder}/client-hosts`,
+      resolv: `${this.#folder}/resolv`,
+      onLine: (line) => run.lines.push(JSON.parse(line) as ShoalLine),
+    });
+    return run;
+  }
+
+  get #proxyFiles(): { hosts: string; resolv: string } {
+    return { hosts: `${this.#folder}/hosts`, resolv: `${this.#folder}/resolv` };
+  }
+
+  async #listens(room: Room, ip: string, port: number): Promise<void> {
+    const listens = (): boolean => room.run('bash', '-c', `exec 3<>/dev/tcp/${ip}/${port}`);
+    await until(`${ip}:${port} listens`, listens, { timeoutMs: 30_000, detail: () => room.tail() });
+  }
+}
+
+export class ClientRun {
+  readonly lines: ShoalLine[] = [];
+  program: Program | null = null;
+
+  last(type: string): ShoalLine | undefined {
+    return this.lines.findLast((line) => line.type === type);
+  }
+
+  /** The exit code. */
+  async ended(timeoutMs: number): Promise<number> {
+    const { program } = this;
+    const detail = (): string => `${JSON.stringify(this.lines.at(-1) ?? null)} ${program!.tail()}`;
+    await until('the client ends', () => !program!.running, { timeoutMs, everyMs: 50, detail });
+    return program!.exitCode!;
+  }
+}
+
+/** What did not go to the proxy. */
+export function strays(tally: Tally, ports: { readonly tcp: number; readonly udp?: boolean }): string[] {
+  return Object.keys(tally).filter((to) => {
+    if (to === `tcp ${PROXY}:${ports.tcp}`) return false;
+    return !(ports.udp === true && to.startsWith(`udp ${PROXY}:`) && !to.endsWith(':53'));
+  });
+}
+
+export function sentBy(tally: Tally, protocol: 'tcp' | 'udp'): number {
+  return Object.entries(tally).reduce((sum, [to, count]) => sum + (to.startsWith(`${protocol} `) ? count : 0), 0);
+}
