@@ -334,9 +334,10 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
     let at = 0;
     for (let i = 0; i < batch.count; i++) {
       const view = batch.views[i]!;
-      cipher.crypt(arena, at, view, 0, view.length);
+      arena.set(view, at);
       at += view.length;
     }
+    cipher.crypt(arena, 0, arena, 0, at);
     this.conversation.sentOut();
     this.#bytesOut += at;
     this.#arena = arena;

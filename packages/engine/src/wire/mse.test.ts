@@ -77,6 +77,39 @@ describe('RC4', () => {
     new Rc4(key).crypt(out, 0, out, 0, 32);
     expect(toHex(out)).toBe('bdf0324e6083dcc6d3cedd3ca8c53c167e5cb90bc6802a7a3df2ddec55017396');
   });
+
+  it('is the same however the bytes are cut and wherever they lie', () => {
+    const key = fromHex('0102030405060708090a0b0c0d0e0f10')!;
+    const clear = new Uint8Array(3000).map((_, i) => i * 31);
+    const right = new Uint8Array(3000);
+    const one = new Rc4(key);
+    for (let i = 0; i < 3000; i++) one.crypt(right, i, clear, i, 1);
+    const cut = fc.record({
+      length: fc.integer({ max: 700, min: 0 }),
+      at: fc.nat(9),
+      to: fc.nat(9),
+      same: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(fc.array(cut, { maxLength: 8 }), (cuts) => {
+        const cipher = new Rc4(key);
+        let done = 0;
+        for (const { length, at, to, same } of cuts) {
+          const n = Math.min(length, 3000 - done);
+          const source = new Uint8Array(800).subarray(at);
+          source.set(clear.subarray(done, done + n), to);
+          // elsewhere, or over itself
+          const target = same ? source : new Uint8Array(1000).fill(1).subarray(at ^ 1);
+          const from = to;
+          const into = same ? to : to ^ 3;
+          cipher.crypt(target, into, source, from, n);
+          expect(toHex(target.subarray(into, into + n))).toBe(toHex(right.subarray(done, done + n)));
+          expect([target[into - 1] ?? 1, target[into + n]]).toEqual(same ? [to > 0 ? 0 : 1, 0] : [1, 1]);
+          done += n;
+        }
+      }),
+    );
+  });
 });
 
 describe('the handshake', () => {

@@ -2,13 +2,17 @@
  * The RC4 stream cipher as Message Stream Encryption uses it: obfuscation, no secrecy. The first 1,024 bytes of the key
  * stream are thrown away.
  *
- * In script, since OpenSSL 3 refuses it; WebAssembly was tried and is no faster: each byte waits for the one before.
+ * In script, since OpenSSL 3 refuses it. Four bytes of key stream are laid over at once: reading and writing the data byte
+ * by byte costs three times what the cipher itself does. A state of 32-bit numbers is faster than one of bytes.
  */
 
 const DISCARD_BYTES = 1024;
+/** Shorter ones are not worth a view of words. */
+const LEAST_BY_WORDS = 64;
+const LITTLE_ENDIAN: boolean = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
 
 export class Rc4 {
-  readonly #state: Uint8Array = new Uint8Array(256);
+  readonly #state: Uint32Array = new Uint32Array(256);
   #i = 0;
   #j = 0;
 
@@ -28,6 +32,62 @@ export class Rc4 {
 
   /** target[to..] = source[from..from+length) with the key stream laid over it; the same array may be both. */
   crypt(target: Uint8Array, to: number, source: Uint8Array, from: number, length: number): void {
+    if (length < LEAST_BY_WORDS || !LITTLE_ENDIAN) return this.#byBytes(target, to, source, from, length);
+    const head = -(target.byteOffset + to) & 3;
+    this.#byBytes(target, to, source, from, head);
+    const words = (length - head) >>> 2;
+    const done = head + 4 * words;
+    if (target !== source || to !== from) target.set(source.subarray(from + head, from + done), to + head);
+    this.#byWords(new Uint32Array(target.buffer, target.byteOffset + to + head, words));
+    this.#byBytes(target, to + done, source, from + done, length - done);
+  }
+
+  #byWords(data: Uint32Array): void {
+    const s = this.#state;
+    let i = this.#i;
+    let j = this.#j;
+    let x = 0;
+    let y = 0;
+    let key = 0;
+    for (let at = 0; at < data.length; at++) {
+      i = (i + 1) & 255;
+      x = s[i]!;
+      j = (j + x) & 255;
+      y = s[j]!;
+      s[i] = y;
+      s[j] = x;
+      key = s[(x + y) & 255]!;
+
+      i = (i + 1) & 255;
+      x = s[i]!;
+      j = (j + x) & 255;
+      y = s[j]!;
+      s[i] = y;
+      s[j] = x;
+      key |= s[(x + y) & 255]! << 8;
+
+      i = (i + 1) & 255;
+      x = s[i]!;
+      j = (j + x) & 255;
+      y = s[j]!;
+      s[i] = y;
+      s[j] = x;
+      key |= s[(x + y) & 255]! << 16;
+
+      i = (i + 1) & 255;
+      x = s[i]!;
+      j = (j + x) & 255;
+      y = s[j]!;
+      s[i] = y;
+      s[j] = x;
+      key |= s[(x + y) & 255]! << 24;
+      data[at]! ^= key;
+    }
+    this.#i = i;
+    this.#j = j;
+  }
+
+  #byBytes(target: Uint8Array, to: number, source: Uint8Array, from: number, length: number): void {
     const s = this.#state;
     const end = from + length;
     const shift = to - from;
