@@ -82,12 +82,12 @@ export class Torrent implements EntrySink {
     this.#session = session;
   }
 
-  /** Called once by the session. */
+  /** Called once by the session. @internal */
   bind(entry: Entry): void {
     this.#entry = entry;
   }
 
-  /** Internal: what this wraps. */
+  /** @internal What this wraps. */
   get entry(): Entry {
     return this.#entry!;
   }
@@ -331,33 +331,39 @@ export class Torrent implements EntrySink {
 
   // ------------------------------------------------------------------------------------------------------ entry sink
 
+  /** @internal */
   onState(_entry: Entry, state: TorrentState): void {
     this.#say({ type: 'state', infoHash: this.#key, state });
   }
 
+  /** @internal */
   onMetadata(_entry: Entry, meta: Metainfo): void {
     this.#say({ type: 'metadata', infoHash: this.#key, name: meta.name });
   }
 
+  /** @internal */
   onVerified(_entry: Entry, piece: number): void {
     if (this.#listeners !== null || this.#session.hasListeners) {
       this.#say({ type: 'piece', infoHash: this.#key, pieces: [piece] });
     }
   }
 
+  /** @internal */
   onDone(): void {
     this.#say({ type: 'done', infoHash: this.#key });
   }
 
+  /** @internal */
   onError(_entry: Entry, error: IoFault): void {
     this.#say({ type: 'error', infoHash: this.#key, error });
   }
 
+  /** @internal */
   onWarning(_entry: Entry, message: string): void {
     this.#say({ type: 'warning', infoHash: this.#key, message });
   }
 
-  /** The session is done with it. */
+  /** The session is done with it. @internal */
   ended(): void {
     for (const listener of [...(this.#listeners ?? [])]) listener(null);
   }

@@ -161,22 +161,26 @@ export interface AddOptions {
   readonly folder: string;
   /** Indices into `torrent.files` to download; default: all (or the magnet's `so`). */
   readonly select?: readonly number[];
-  /** Pieces in order. */
+  /** Pieces in order. Default false. */
   readonly sequential?: boolean;
-  /** First and last piece of every file before the rest. */
+  /** First and last piece of every file before the rest. Default false. */
   readonly firstAndLast?: boolean;
   /** Peers to try, "host:port" each, besides those that trackers name. */
   readonly peers?: readonly string[];
   /** More trackers, one tier each. */
   readonly trackers?: readonly string[];
+  /** Files grow as data comes ('sparse', default), or are written full of zeros first ('full'). */
   readonly preallocate?: 'sparse' | 'full';
   /** What stands in the folder: 'check' (default) looks at what exists; 'trust' believes it complete (a seed that was just made). */
   readonly existing?: 'check' | 'trust';
+  /** Bytes per second of this torrent, 0: no limit. Default: as in an earlier run, or none. */
   readonly downloadLimit?: number;
   readonly uploadLimit?: number;
   /** A name; torrents of one group share the limits of `session.setGroupLimits`. */
   readonly group?: string;
+  /** Connects to nobody until `resume`. Default: as in an earlier run, or false. */
   readonly paused?: boolean;
+  /** Gives up the adding (fetching a URL, asking for a publisher's torrent), or the following; not what was added. */
   readonly signal?: AbortSignal;
 }
 
@@ -208,7 +212,7 @@ export interface TorrentStats {
   readonly pieceCount: number;
   /** Blocks written before their piece was verified, for want of memory. */
   readonly spilled: number;
-  /** 0..1 while checking, else null. */
+  /** Share of the pieces looked at, 0..1, while checking; else null. */
   readonly checking: number | null;
   /** Seconds to go at the present rate, or null. */
   readonly eta: number | null;
