@@ -49,7 +49,11 @@ say(ready=True)
 while True:
     readable, _, _ = select.select([device, sys.stdin], [], [])
     if device in readable:
-        packet, address = device.recvfrom(1 << 17)
+        try:
+            packet, address = device.recvfrom(1 << 17)
+        except OSError:
+            # the device went down, which is told once
+            continue
         if address[2] == socket.PACKET_OUTGOING and len(packet) >= 54:
             look(packet)
     elif sys.stdin in readable:

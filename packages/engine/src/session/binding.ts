@@ -18,11 +18,14 @@ export class Binding {
   readonly interfaceName: string | null;
   readonly #core: SessionCore;
   #lookAtMs: number;
+  /** Those there were last. */
+  #last: readonly string[];
 
   constructor(core: SessionCore, addresses: readonly string[], interfaceName: string | null) {
     this.#core = core;
     this.interfaceName = interfaceName;
     this.addresses = interfaceName === null ? [...addresses] : addressesOf(core.ports.net.interfaces(), interfaceName);
+    this.#last = [...this.addresses];
     this.#lookAtMs = interfaceName === null ? Infinity : 0;
     core.ports.net.setEgress(this.addresses);
   }
@@ -39,6 +42,10 @@ export class Binding {
     this.addresses.splice(0, this.addresses.length, ...found);
     this.#core.ports.net.setEgress(this.addresses);
     this.#core.options.log?.(`${this.interfaceName}: ${found.length === 0 ? 'is away' : found.join(', ')}`);
+    if (found.length > 0) {
+      if (!found.some((ip) => this.#last.includes(ip))) this.#core.renewPeerIds();
+      this.#last = found;
+    }
     this.#core.rebind();
   }
 

@@ -101,11 +101,14 @@ export class Connections {
     const { core, finder, swarm } = this.#entry;
     if (link.candidate < 0) return;
     const { now } = core.turn;
-    if (link.peer !== null) return finder.book.disconnected(link.candidate, now, fault);
-    if (fault === PeerFault.Closed && core.dialer.tryOtherWay(link)) return;
+    // it was our way that went
+    const isOurs = why?.code === 'ENETDOWN' || why?.code === 'EPROXYDOWN';
+    if (link.peer !== null) {
+      return finder.book.disconnected(link.candidate, now, isOurs ? PeerFault.Evicted : fault);
+    }
+    if (!isOurs && fault === PeerFault.Closed && core.dialer.tryOtherWay(link)) return;
     this.dialing--;
-    // nobody was asked
-    if (why?.code === 'EPROXYDOWN') return finder.book.unasked(link.candidate, now);
+    if (isOurs) return finder.book.unasked(link.candidate, now);
     finder.book.failed(link.candidate, now);
     if (fault === PeerFault.SelfConnection) finder.book.addOwn(link.remote.ip, link.remote.port);
     const unreached = !link.connected && !link.punched && fault === PeerFault.Closed;

@@ -73,6 +73,7 @@ export interface CoreOptions {
 }
 
 const TICK_MS = 1000;
+const MOVED: IoFault = { code: 'ENETDOWN', message: 'the session goes another way now' };
 /** Key exchanges of strangers in a second; each costs a fifth of a millisecond (DEMANDS W19). */
 const MAX_EXCHANGES = 256;
 const MAX_ARENAS = 16;
@@ -174,8 +175,16 @@ export class SessionCore {
     for (const listener of this.#listeners) listener.close();
     this.#listeners.length = 0;
     this.listening.length = 0;
+    // whom we were with, or about to be, is no worse for it
+    for (const link of [...this.links]) if (link.utp || !link.connected) link.close(PeerFault.Evicted, MOVED);
     this.udp.close();
+    this.dialSoon();
     this.#listenAgain();
+  }
+
+  /** We are at another address: who still has our old connections, and does not know yet, takes us for somebody new. */
+  renewPeerIds(): void {
+    for (const entry of this.entries) entry.renewPeerId();
   }
 
   /** Listens on another port; 0: any. */
@@ -194,6 +203,7 @@ export class SessionCore {
     this.#proxy = proxy;
     this.ports.net.setProxy(proxy);
     this.discovery.renew();
+    this.renewPeerIds();
     this.rebind();
   }
 

@@ -35,7 +35,8 @@ export class Dialer {
       this.#budget = DIALS_PER_SECOND;
       this.#lastRefillMs = now;
     }
-    let dialed = true;
+    // nobody can be asked: they are dialed when there is a way again
+    let dialed = this.#core.binding.addresses.length > 0;
     let nextAt = Infinity;
     while (dialed) {
       dialed = false;

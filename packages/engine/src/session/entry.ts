@@ -99,7 +99,7 @@ export class Entry implements SwarmSink, DiskSink {
     this.wireHashes = wireHashesOf(options.infoHash, options.infoHashV2);
     this.name = options.name;
     this.folder = options.folder;
-    this.peerId = core.options.anonymous ? makeNamelessPeerId(core.rng) : makePeerId(core.rng);
+    this.peerId = newPeerId(core);
     this.sequential = options.sequential;
     this.priorities = null;
     this.#paused = options.paused;
@@ -137,6 +137,11 @@ export class Entry implements SwarmSink, DiskSink {
       this.touchRecord();
       this.finder.seek();
     }
+  }
+
+  /** From now on it is another peer. Who holds its id holds these bytes. */
+  renewPeerId(): void {
+    this.peerId.set(newPeerId(this.core));
   }
 
   pause(): void {
@@ -631,4 +636,8 @@ function wireHashesOf(v1: Uint8Array | null, v2: Uint8Array | null): Uint8Array[
   if (v1 !== null) hashes.push(v1);
   if (v2 !== null) hashes.push(v2.slice(0, 20));
   return hashes;
+}
+
+function newPeerId(core: SessionCore): Uint8Array {
+  return core.options.anonymous ? makeNamelessPeerId(core.rng) : makePeerId(core.rng);
 }

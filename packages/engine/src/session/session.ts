@@ -61,7 +61,7 @@ const FETCH_MS = 30_000;
 const GOODBYE_MS = 2000;
 
 export class Session implements AsyncDisposable, CoreSink {
-  /** Internal: the synchronous heart. */
+  /** @internal The synchronous heart. */
   readonly core: SessionCore;
   /** The DHT: items, peers, scrapes. */
   readonly dht: DhtClient;
@@ -229,8 +229,8 @@ export class Session implements AsyncDisposable, CoreSink {
 
   /**
    * Goes through this proxy from now on (`proxy` as in the options; null: directly). Connections, look-ups and announces that
-   * went another way are ended and begun anew. What others learned before they still know: who wants to be somebody else
-   * begins a new session.
+   * went another way are ended and begun anew, under other ids. What others learned before they still know: who wants to be
+   * nobody known begins a new session.
    */
   setProxy(proxy: string | null, options: { peers?: boolean; trackers?: boolean } = {}): void {
     this.core.setProxy(proxyOf(proxy, options.peers ?? true, options.trackers ?? true));
@@ -322,19 +322,22 @@ export class Session implements AsyncDisposable, CoreSink {
 
   // ----------------------------------------------------------------------------------- for Torrent, and the core's sink
 
+  /** @internal */
   get hasListeners(): boolean {
     return this.#streams.size > 0;
   }
 
+  /** @internal */
   say(event: ShoalEvent): void {
     for (const stream of [...this.#streams]) stream.push(event);
   }
 
+  /** @internal */
   absolute(folder: string): string {
     return this.#machine.absolute(folder);
   }
 
-  /** Indices into `meta.files` for indices into `torrent.files`, which leave pads out. */
+  /** Indices into `meta.files` for indices into `torrent.files`, which leave pads out. @internal */
   metaIndices(meta: Metainfo, files: readonly number[]): number[] {
     const real: number[] = [];
     meta.files.forEach((file, i) => {
@@ -352,6 +355,7 @@ export class Session implements AsyncDisposable, CoreSink {
     });
   }
 
+  /** @internal */
   async addKnown(known: Known, options: AddOptions, prelude: Prelude | null): Promise<Torrent> {
     const record = await this.#load(toHex(known.infoHash ?? known.infoHashV2!));
     if (this.#closing !== null) throw new ShoalError('closed', 'the session is closed');
@@ -361,25 +365,26 @@ export class Session implements AsyncDisposable, CoreSink {
     return this.#start(this.#withRecord(known, record), own, options, folder, prelude);
   }
 
-  /** Takes it out of the session; the state remembers it. */
+  /** Takes it out of the session; the state remembers it. @internal */
   retire(torrent: Torrent): Promise<void> {
     return this.#stop(torrent);
   }
 
-  /** Where the data of a torrent is that the state remembers under this name; null: of none. */
+  /** Where the data of a torrent is that the state remembers under this name; null: of none. @internal */
   async remembered(key: string): Promise<OldFiles | null> {
     const record = await this.#load(key).catch(() => null);
     const known = record === null ? null : this.#withRecord(ofRecord(record), record);
     return known?.meta == null ? null : { meta: known.meta, folder: record!.folder };
   }
 
-  /** The state remembers it no longer. */
+  /** The state remembers it no longer. @internal */
   async forget(key: string): Promise<void> {
     for (const each of [key, metaKey(key)]) {
       await asPromise<null>((done) => this.core.ports.state.remove(each, (fault) => done(fault, null)));
     }
   }
 
+  /** @internal */
   removeTorrent(torrent: Torrent, data: boolean): Promise<void> {
     const removal = this.#remove(torrent, data);
     const settled: Promise<unknown> = removal.catch(() => {}).then(() => this.#removals.delete(settled));
@@ -387,14 +392,17 @@ export class Session implements AsyncDisposable, CoreSink {
     return removal;
   }
 
+  /** @internal */
   onListening(address: Endpoint): void {
     this.say({ type: 'listening', address });
   }
 
+  /** @internal */
   onListenFault(_local: Endpoint, fault: IoFault): void {
     this.#listenFault ??= fault;
   }
 
+  /** @internal */
   onListened(): void {
     this.#listened();
   }
