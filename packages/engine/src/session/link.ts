@@ -42,7 +42,9 @@ const BY_PEER = 1;
 const BY_LIMIT = 2;
 /** The same of a stream that is enciphered, which is copied. */
 const CIPHER_BATCH_BYTES = 1 << 17;
-/** A batch goes beyond its limit by less than a block when that stands first. */
+/** Views that the cipher takes by words. */
+const LONG_BYTES = 256;
+/** A batch goes beyond its limit by less than a block when that stands first, and has gaps of 3 bytes at most. */
 const CIPHER_ARENA_BYTES: number = CIPHER_BATCH_BYTES + (1 << 15);
 
 export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
@@ -88,6 +90,8 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   #cipherOut: Rc4 | null = null;
   /** Holds the batch that is out, enciphered. */
   #arena: Uint8Array | null = null;
+  /** Of the arena, in order. */
+  readonly #chunks: Uint8Array[] = [];
   /** BY_ flags; 0: it is read. */
   #held = 0;
   /** What is out is the conversation's. */
@@ -331,17 +335,27 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
 
   #sendEnciphered(cipher: Rc4, batch: OutBatch): void {
     const arena = this.#core.takeArena(CIPHER_ARENA_BYTES);
+    const { views, count } = batch;
     let at = 0;
-    for (let i = 0; i < batch.count; i++) {
-      const view = batch.views[i]!;
-      arena.set(view, at);
-      at += view.length;
+    let chunkCount = 0;
+    for (let i = 0; i < count; ) {
+      // a long view, with the short ones before it, is laid down so that it is to the words of memory as where it comes from
+      let last = i;
+      let before = 0;
+      while (last < count - 1 && views[last]!.length < LONG_BYTES) before += views[last++]!.length;
+      at += (views[last]!.byteOffset - at - before) & 3;
+      const start = at;
+      for (; i <= last; i++) {
+        const view = views[i]!;
+        cipher.crypt(arena, at, view, 0, view.length);
+        at += view.length;
+      }
+      this.#chunks[chunkCount++] = arena.subarray(start, at);
     }
-    cipher.crypt(arena, 0, arena, 0, at);
+    this.#bytesOut += batch.bytes;
     this.conversation.sentOut();
-    this.#bytesOut += at;
     this.#arena = arena;
-    this.#send([arena.subarray(0, at)], 1);
+    this.#send(this.#chunks, chunkCount);
   }
 
   /** Every second: closes what is over its time. */

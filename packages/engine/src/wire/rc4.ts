@@ -30,26 +30,35 @@ export class Rc4 {
     this.crypt(scratch, 0, scratch, 0, DISCARD_BYTES);
   }
 
-  /** target[to..] = source[from..from+length) with the key stream laid over it; the same array may be both. */
+  /**
+   * target[to..] = source[from..from+length) with the key stream laid over it; both may be the same bytes. Fastest where they
+   * are, or where both lie alike to the words of their memory.
+   */
   crypt(target: Uint8Array, to: number, source: Uint8Array, from: number, length: number): void {
     if (length < LEAST_BY_WORDS || !LITTLE_ENDIAN) return this.#byBytes(target, to, source, from, length);
     const head = -(target.byteOffset + to) & 3;
     this.#byBytes(target, to, source, from, head);
     const words = (length - head) >>> 2;
     const done = head + 4 * words;
-    if (target !== source || to !== from) target.set(source.subarray(from + head, from + done), to + head);
-    this.#byWords(new Uint32Array(target.buffer, target.byteOffset + to + head, words));
+    const into = new Int32Array(target.buffer, target.byteOffset + to + head, words);
+    const out = source.byteOffset + from + head;
+    if (target === source && to === from) this.#byWords(into, into);
+    else if ((out & 3) === 0) this.#byWords(into, new Int32Array(source.buffer, out, words));
+    else {
+      target.set(source.subarray(from + head, from + done), to + head);
+      this.#byWords(into, into);
+    }
     this.#byBytes(target, to + done, source, from + done, length - done);
   }
 
-  #byWords(data: Uint32Array): void {
+  #byWords(target: Int32Array, source: Int32Array): void {
     const s = this.#state;
     let i = this.#i;
     let j = this.#j;
     let x = 0;
     let y = 0;
     let key = 0;
-    for (let at = 0; at < data.length; at++) {
+    for (let at = 0; at < target.length; at++) {
       i = (i + 1) & 255;
       x = s[i]!;
       j = (j + x) & 255;
@@ -81,7 +90,7 @@ export class Rc4 {
       s[i] = y;
       s[j] = x;
       key |= s[(x + y) & 255]! << 24;
-      data[at]! ^= key;
+      target[at] = source[at]! ^ key;
     }
     this.#i = i;
     this.#j = j;
