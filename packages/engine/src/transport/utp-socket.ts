@@ -89,6 +89,8 @@ export class UtpSocket implements Conn, UtpLauncher {
   // reading and acknowledging
   #paused = false;
   #ackCount = 0;
+  /** Bytes that came since the last acknowledgement. */
+  #unackedBytes = 0;
   #ackNow = false;
   #ackAtMs = Number.POSITIVE_INFINITY;
   #acksSent = 0;
@@ -235,8 +237,12 @@ export class UtpSocket implements Conn, UtpLauncher {
     if (h.closeReason !== 0) this.closeReason = h.closeReason;
     this.#acknowledged(now, micros, h, bytes);
     if (this.#sender.cheated) return this.#fail('EPROTO', `${name(this.remote)} acknowledged what it never got`);
-    if (h.type === PacketType.Data) this.#data(h, bytes);
-    else if (h.type === PacketType.Fin) this.#fin(h);
+    if (h.type === PacketType.Data) {
+      this.#data(h, bytes);
+      this.#unackedBytes += bytes.length;
+      // what one turn reads may be all that the window lets through: the sender goes on meanwhile
+      if (this.#unackedBytes >= this.#host.receiveWindow >>> 2) this.#emitState(now, micros, this.#ackNumber());
+    } else if (h.type === PacketType.Fin) this.#fin(h);
     this.#host.touch(this);
   }
 
@@ -390,6 +396,7 @@ export class UtpSocket implements Conn, UtpLauncher {
     this.#sentMs = now;
     this.#acksSent++;
     this.#ackCount = 0;
+    this.#unackedBytes = 0;
     this.#ackNow = false;
     this.#ackAtMs = Number.POSITIVE_INFINITY;
   }
