@@ -212,7 +212,7 @@ async function node(arena: Arena, dht: ClosedDht): Promise<Shoal> {
   await arena.seed(shoal, arena.torrent());
   await dht.meet(addressOf(shoal));
   await until('all nodes know shoal', async () => (await dht.sizes()).every((size) => size >= 12), {
-    timeoutMs: 20_000,
+    timeoutMs: 60_000,
   });
   return shoal;
 }

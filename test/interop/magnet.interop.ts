@@ -8,8 +8,12 @@ import { CLIENTS } from './harness/clients/index.ts';
 import { magnetOf } from './harness/torrent.ts';
 import { until } from './harness/wait.ts';
 
-/** From the start, or from being told, to the metadata. */
+/**
+ * From the start, or from being told, to the metadata. transmission asks and answers in steps of seconds by its own clock:
+ * 3.3 to 5.3 s of it are its own, so that 5 s would test the machine.
+ */
 const LIMIT_MS = 5000;
+const TRANSMISSION_MS = 10_000;
 
 /**
  * Small, so that the info dictionary takes more than one 16 KiB piece of metadata; but rtorrent maps each piece by itself,
@@ -32,7 +36,7 @@ describe('shoal takes a magnet link', () => {
       assert.equal(shoal.run!.last('done')!['name'], torrent.payload.name);
       const ms = shoal.run!.foundMs!;
       console.log(`metadata from ${kind}: ${Math.round(ms)} ms`);
-      assert.ok(ms <= LIMIT_MS, `it has the metadata after ${ms} ms`);
+      assert.ok(ms <= (kind === 'transmission' ? TRANSMISSION_MS : LIMIT_MS), `it has the metadata after ${ms} ms`);
     });
   }
 });
@@ -51,7 +55,7 @@ describe('shoal gives metadata', () => {
       await until(`${kind} has the metadata`, () => leech.hasMetadata(), { timeoutMs: 20_000, everyMs: 20 });
       const ms = performance.now() - told;
       console.log(`metadata to ${kind}: ${Math.round(ms)} ms`);
-      assert.ok(ms <= LIMIT_MS, `it has the metadata after ${ms} ms`);
+      assert.ok(ms <= (kind === 'transmission' ? TRANSMISSION_MS : LIMIT_MS), `it has the metadata after ${ms} ms`);
       await arena.completed(leech, torrent);
       await arena.same(torrent, folder, leech);
     });

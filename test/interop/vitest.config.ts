@@ -13,8 +13,8 @@ export default defineConfig({
     include: ['*.interop.ts'],
     globalSetup: ['./setup.ts'],
     pool: 'forks',
-    // two files at a time and three tests in each keep two cores busy with processes that mostly wait
-    maxWorkers: large ? 1 : 2,
+    // three files at a time and up to three tests in each keep two cores busy with processes that mostly wait
+    maxWorkers: large ? 1 : 3,
     maxConcurrency: large ? 1 : 3,
     testTimeout: large ? 900_000 : 120_000,
     hookTimeout: 60_000,

@@ -173,13 +173,17 @@ describe('W1, W2: what no peer says', () => {
     lower.write('\x13bittorrent protocol', 'latin1');
     const wrong: Uint8Array[] = [
       Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'),
-      Buffer.from([0]),
-      Buffer.from([255]),
       Buffer.alloc(68),
       Buffer.from('\x13BitTorrent protocoX'.padEnd(68, '\0'), 'latin1'),
       lower,
       other,
+    ];
+    // what may be the beginning of a key yet
+    const undecided: Uint8Array[] = [
+      Buffer.from([0]),
+      Buffer.from([255]),
       Buffer.from([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]),
+      Buffer.alloc(95, 0xa5),
     ];
     const cost = await during(async () => {
       for (const bytes of wrong) {
@@ -193,6 +197,19 @@ describe('W1, W2: what no peer says', () => {
           `the end after ${bytes.subarray(0, 25)}`,
         );
         expect(each.greeted).toBe(false);
+      }
+      const waiting = undecided.map((bytes) => [stranger(), bytes] as const);
+      for (const [each, bytes] of waiting) {
+        await each.opened;
+        each.raw(bytes);
+      }
+      for (const [each] of waiting) {
+        await until(
+          () => each.isOpen,
+          (open) => !open,
+          10_000,
+          'the end of one that may have been a key',
+        );
       }
       // all reserved bits set, and the handshake a byte at a time
       const odd = Buffer.from(right);
@@ -295,8 +312,8 @@ describe('W5, W6: floods of requests', () => {
         each.send(Id.Interested);
         each.raw(many(3000, (n) => message(Id.Request, n % PIECES, (n % 16) * BLOCK, [BLOCK, 1, 17 * KIB][i % 3]!)));
       }
-      // whoever takes nothing for 10 s loses its upload slot: two rounds of them come first
-      expect(await download('meanwhile')).toBeLessThan(30_000);
+      // whoever takes nothing for 10 s loses its upload slot to the next of them; long before they are all closed (120 s)
+      expect(await download('meanwhile')).toBeLessThan(90_000);
     });
     expect(cost.rssMiB).toBeLessThanOrEqual(32);
     expect(cost.p99Ms).toBeLessThanOrEqual(50);

@@ -146,6 +146,8 @@ export class MseHandshake {
       this.#over();
       return this.#sink.onMsePlain(held);
     }
+    if (held.length < PLAIN_MARK) return;
+    if (isNoKey(held)) return this.#fail();
     this.#step = Step.Key;
   }
 
@@ -330,6 +332,18 @@ export class MseHandshake {
 /** H(req2 SKEY), by which the owner keeps its torrents, so that a connection costs one look-up however many there are. */
 export function secretHash(infoHash: Uint8Array): Uint8Array {
   return hashOf('req2', infoHash);
+}
+
+/** Whether what a stream begins with is text or zeros: a key, which is random, is so once in 10^8 connections. */
+function isNoKey(bytes: Uint8Array): boolean {
+  let text = 0;
+  let zeros = 0;
+  for (let i = 0; i < PLAIN_MARK; i++) {
+    const byte = bytes[i]!;
+    if ((byte >= 32 && byte < 127) || byte === 10 || byte === 13) text++;
+    else if (byte === 0) zeros++;
+  }
+  return text >= PLAIN_MARK - 1 || zeros === PLAIN_MARK;
 }
 
 const ZEROS: Uint8Array = new Uint8Array(VC_BYTES);
