@@ -27,7 +27,7 @@ export function checkSwarm(entry: Entry): string | null {
   const count = have.length;
   let wantedLeft = 0;
   for (let p = 0; p < count; p++) {
-    const wanted = swarm.wants(p);
+    const wanted = swarm.goal.wants(p);
     if (wanted && !have.get(p)) wantedLeft++;
     if (have.get(p) && swarm.partials.get(p) !== undefined) return `piece ${p} is had and partial`;
     if (picker === null) continue;
@@ -43,7 +43,7 @@ export function checkSwarm(entry: Entry): string | null {
   for (const peer of swarm.peers) {
     if (peer.has === null) continue;
     let wanted = 0;
-    for (let p = 0; p < count; p++) if (peer.has.get(p) && !have.get(p) && swarm.wants(p)) wanted++;
+    for (let p = 0; p < count; p++) if (peer.has.get(p) && !have.get(p) && swarm.goal.wants(p)) wanted++;
     if (peer.wantedCount !== wanted) return `wantedCount ${peer.wantedCount}, counted ${wanted}`;
     if (peer.conversation.amInterested !== wanted > 0)
       return `interest ${peer.conversation.amInterested} with ${wanted} wanted`;

@@ -434,7 +434,7 @@ export class Entry implements SwarmSink, DiskSink {
       this.resumedBytes = this.options.record === null ? this.#trustedBytes : this.#bytesOf(claimed);
       this.swarm.start(this.meta!, this.layout!, this.disk!, claimed, this.#piecePriorities());
     } else this.swarm.restart(claimed, this.disk!.unwritten());
-    this.#complete = this.swarm.unflushedWanted === 0;
+    this.#complete = this.swarm.goal.unflushedCount === 0;
     this.touchRecord();
     this.#enter();
     this.core.entryChecked();
@@ -542,7 +542,7 @@ export class Entry implements SwarmSink, DiskSink {
     if (this.#stopping || this.swarm.layout === null) return;
     if (this.#paused) return this.#go('paused');
     if (this.error !== null) return this.#go('error');
-    const complete = this.swarm.unflushedWanted === 0;
+    const complete = this.swarm.goal.unflushedCount === 0;
     if (!complete) {
       this.#prepare();
       this.#go('downloading');
@@ -605,7 +605,7 @@ export class Entry implements SwarmSink, DiskSink {
     this.disk.probe((fault) => {
       this.core.begin();
       if (this.#stopping || this.disk!.checking) return;
-      if (fault === null) this.swarm.retry();
+      if (fault === null) this.swarm.storeHealth.retry();
       else {
         again();
         this.#fail(fault);

@@ -181,7 +181,7 @@ export class Torrent implements EntrySink {
     return this.#until(() => {
       const { error, state, swarm } = this.entry;
       if (state === 'error' && error !== null) throw diskError(error);
-      return (swarm.layout !== null && state !== 'checking' && swarm.unflushedWanted === 0) || null;
+      return (swarm.layout !== null && state !== 'checking' && swarm.goal.unflushedCount === 0) || null;
     }, signal).then(() => undefined);
   }
 

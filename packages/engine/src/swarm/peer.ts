@@ -219,7 +219,7 @@ export class Peer implements ConversationSink, ChokeRecord {
       return;
     }
     if (piece >= this.has.length) return this.fault(PeerFault.OutOfRange);
-    if (this.has.set(piece)) this.swarm.gained(this, piece);
+    if (this.has.set(piece)) this.swarm.supply.gained(this, piece);
   }
 
   onBitfield(bits: Uint8Array): void {
@@ -227,7 +227,7 @@ export class Peer implements ConversationSink, ChokeRecord {
     else {
       const has = Bitfield.from(bits, this.has.length);
       if (has === null) this.fault(PeerFault.BadBitfield);
-      else this.swarm.joinedWith(this, has);
+      else this.swarm.supply.stated(this, has);
     }
   }
 
@@ -236,7 +236,7 @@ export class Peer implements ConversationSink, ChokeRecord {
     if (this.has !== null) {
       const has = new Bitfield(this.has.length);
       has.setAll();
-      this.swarm.joinedWith(this, has);
+      this.swarm.supply.stated(this, has);
     }
   }
 
@@ -246,7 +246,7 @@ export class Peer implements ConversationSink, ChokeRecord {
     if (this.has === null) return;
     if (piece >= this.has.length) return this.fault(PeerFault.OutOfRange);
     this.rawAll = false;
-    if (this.has.clear(piece)) this.swarm.lost(this, piece);
+    if (this.has.clear(piece)) this.swarm.supply.lost(this, piece);
   }
 
   onRequest(piece: number, begin: number, length: number): void {

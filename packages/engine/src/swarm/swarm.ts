@@ -9,7 +9,7 @@
  */
 
 import { assert } from '../base/assert.ts';
-import { Bitfield } from '../base/bitfield.ts';
+import type { Bitfield } from '../base/bitfield.ts';
 import { type IoFault, PeerFault } from '../base/errors.ts';
 import { Meter } from '../base/meter.ts';
 import type { Hasher, PieceStore, PieceStoreSink } from '../base/ports.ts';
@@ -19,9 +19,9 @@ import type { Layout } from '../codec/layout.ts';
 import type { Metainfo } from '../codec/metainfo.ts';
 import type { Limiter } from '../transport/limiter.ts';
 import type { ExtendedHandshake } from '../wire/conversation-sink.ts';
-import { offerFast } from './allowed-fast.ts';
 import { Blame } from './blame.ts';
 import { Choker } from './choker.ts';
+import { Goal } from './goal.ts';
 import { Holepunch } from './holepunch.ts';
 import { Intake } from './intake.ts';
 import { MetadataFetch } from './metadata-fetch.ts';
@@ -32,6 +32,8 @@ import { Picker } from './picker.ts';
 import { Readers } from './reader.ts';
 import { Requests } from './requests.ts';
 import { retire } from './retire.ts';
+import { StoreHealth } from './store-health.ts';
+import { Supply } from './supply.ts';
 import type { SwarmOptions, SwarmSink } from './swarm-options.ts';
 import { Takers } from './takers.ts';
 import { Uploads } from './uploads.ts';
@@ -40,8 +42,6 @@ import { Uploads } from './uploads.ts';
 const STREAMING_BLOCKS = 256;
 /** Part of the slots that downloads leave to uploads and disk. */
 const RESERVE_SHARE = 1 / 8;
-/** Bitfields that a peer sends; aria2 sends one instead of 20 haves. */
-const MAX_STATEMENTS = 100;
 
 export class Swarm implements PieceStoreSink {
   readonly slots: SlotPool;
@@ -61,14 +61,13 @@ export class Swarm implements PieceStoreSink {
   flushed: Bitfield | null = null;
   /** Null while nothing wanted is missing. */
   picker: Picker | null = null;
-  /** Wanted pieces that are not flushed. */
-  unflushedWanted = 0;
+  readonly goal: Goal = new Goal();
+  readonly supply: Supply = new Supply(this);
+  readonly storeHealth: StoreHealth;
 
   sequential = false;
   /** Only ever set; see `becomePrivate`. */
   isPrivate = false;
-  /** The disk failed and was not told to try again. */
-  storeBroken = false;
   /** Requests a peer may have out now: the memory, shared out. */
   windowLimit = 16;
   wasted = 0;
@@ -94,12 +93,8 @@ export class Swarm implements PieceStoreSink {
   readonly #downLimit: Limiter;
   readonly #upLimit: Limiter;
   readonly #touched: Peer[] = [];
-  #priorities: Uint8Array | null = null;
   #nextNumber = 0;
   #stopped = false;
-  /** What waits is being written again; a write that was under way when another failed proves nothing. */
-  #retrying = false;
-  #wasDone = false;
   #hasPads = false;
   /** A request waits for the rate limit, not for a slot. */
   #rateStarved = false;
@@ -110,6 +105,7 @@ export class Swarm implements PieceStoreSink {
     this.hasher = options.hasher;
     this.rng = options.rng;
     this.#sink = options.sink;
+    this.storeHealth = new StoreHealth(this, options.sink);
     this.#turn = options.turn;
     this.#downLimit = options.downLimit;
     this.#upLimit = options.upLimit;
@@ -190,35 +186,20 @@ export class Swarm implements PieceStoreSink {
     this.#metadata?.provide(meta.infoBytes);
     if (meta.private) this.becomePrivate();
     this.setPriorities(priorities);
-    for (const peer of [...this.peers]) this.#introduce(peer);
+    for (const peer of [...this.peers]) this.supply.meet(peer);
   }
 
   /** Which pieces are wanted, and how much: 0..7 each. Null: all alike. */
   setPriorities(priorities: Uint8Array | null): void {
-    this.#priorities = priorities;
-    const { have, flushed } = this;
-    if (have === null || flushed === null) return;
-    let lacking = 0;
-    this.unflushedWanted = 0;
-    for (let p = 0; p < have.length; p++) {
-      if (priorities !== null && priorities[p] === 0) continue;
-      if (!have.get(p)) lacking++;
-      if (!flushed.get(p)) this.unflushedWanted++;
-    }
-    if (lacking === 0) this.picker = null;
+    this.goal.priorities = priorities;
+    if (this.have === null) return;
+    if (this.goal.recount(this.have, this.flushed!) === 0) this.picker = null;
     else this.#makePicker();
     for (const partial of [...this.openPartials]) {
-      if (this.wants(partial.piece) || partial.judging) continue;
-      this.intake.drop(partial);
-      this.reopenPiece(partial.piece);
+      if (!this.goal.wants(partial.piece) && !partial.judging) this.abandon(partial);
     }
-    for (const peer of this.peers) this.#recountWanted(peer);
-    this.#wasDone = false;
+    for (const peer of this.peers) this.supply.recount(peer);
     this.#checkDone();
-  }
-
-  wants(piece: number): boolean {
-    return this.#priorities === null || this.#priorities[piece] !== 0;
   }
 
   /** The peer of a link whose handshake is complete. The link says its extension handshake, then `attach`es it. */
@@ -235,11 +216,7 @@ export class Swarm implements PieceStoreSink {
       this.pex ??= new PexExchange(this.#sink, this.rng);
       this.pex.attach(peer, this.now);
     }
-    if (this.layout === null) {
-      // said once and for all; what turns out to be here follows as single haves
-      link.conversation.bitfield(NO_PIECES);
-      peer.toldNothing = true;
-    } else this.#introduce(peer);
+    this.supply.meet(peer);
     this.wake(peer);
   }
 
@@ -251,19 +228,12 @@ export class Swarm implements PieceStoreSink {
     this.metadata.forget(peer);
     this.blame.left(peer);
     this.peers.splice(this.peers.indexOf(peer), 1);
-    if (peer.has !== null) this.picker?.peerLeft(peer.has);
+    this.supply.left(peer);
     peer.uploads.free();
     if (this.peers.length === 0) this.pex = null;
     else this.pex?.detach(peer, this.now);
     this.#shareMemory();
     for (const other of this.peers) this.wake(other);
-  }
-
-  /** The disk may work again: what waits is written, and when that goes well `onDiskWorks` follows, perhaps at once. */
-  retry(): void {
-    this.#retrying = true;
-    this.store?.retry();
-    if (this.store === null || this.store.pendingSlots === 0) this.#storeWorks();
   }
 
   /**
@@ -287,7 +257,7 @@ export class Swarm implements PieceStoreSink {
     this.have = claimed;
     this.flushed = claimed.clone();
     for (const piece of unwritten) this.have.set(piece);
-    this.setPriorities(this.#priorities);
+    this.setPriorities(this.goal.priorities);
   }
 
   stop(): void {
@@ -342,7 +312,7 @@ export class Swarm implements PieceStoreSink {
   tick(now: number): void {
     this.down.tick(now);
     this.up.tick(now);
-    if (this.storeBroken) this.#keepLittle();
+    this.storeHealth.tick();
     if (this.layout === null) this.#metadata?.sweep(this.peers, now);
     this.#takers ??= new Takers();
     for (const peer of [...this.peers]) {
@@ -362,40 +332,6 @@ export class Swarm implements PieceStoreSink {
   }
 
   // ------------------------------------------------------------------------------------------------ from the peers
-
-  gained(peer: Peer, piece: number): void {
-    this.picker?.gained(piece);
-    if (!this.have!.get(piece) && this.wants(piece)) {
-      peer.wantedCount++;
-      this.#showInterest(peer);
-      this.wake(peer);
-    }
-    if (peer.isSeed) this.wake(peer);
-  }
-
-  lost(peer: Peer, piece: number): void {
-    this.picker?.lost(piece);
-    const partial = this.partials.get(piece);
-    if (partial !== undefined && peer.current === partial) peer.current = null;
-    this.requests.withdraw(peer, piece);
-    if (!this.have!.get(piece) && this.wants(piece)) {
-      peer.wantedCount--;
-      this.#showInterest(peer);
-    }
-  }
-
-  /** The peer's bitfield. */
-  joinedWith(peer: Peer, has: Bitfield): void {
-    if (peer.up.total === 0) peer.lackedShare = 1 - has.count / has.length;
-    // each costs as much as the torrent has pieces, and have all is five bytes
-    if (++peer.statementCount > MAX_STATEMENTS + has.length / 20) return peer.fault(PeerFault.Flood);
-    if (peer.has !== null) this.picker?.peerLeft(peer.has);
-    peer.has = has;
-    this.picker?.peerJoined(has);
-    this.#recountWanted(peer);
-    offerFast(this, peer);
-    this.wake(peer);
-  }
 
   interestChanged(peer: Peer): void {
     const wants = peer.conversation.peerInterested && !peer.uploadOnly;
@@ -449,7 +385,7 @@ export class Swarm implements PieceStoreSink {
   }
 
   get requesting(): boolean {
-    return this.picker !== null && !this.storeBroken && !this.#stopped;
+    return this.picker !== null && !this.storeHealth.broken && !this.#stopped;
   }
 
   /** So much waits for the disk that asking for more would only fill the memory. */
@@ -476,6 +412,12 @@ export class Swarm implements PieceStoreSink {
     return partial;
   }
 
+  /** What came of the piece is dropped. */
+  abandon(partial: Partial): void {
+    this.intake.drop(partial);
+    this.reopenPiece(partial.piece);
+  }
+
   /** The piece is missing again. */
   reopenPiece(piece: number): void {
     this.picker?.reopen(piece);
@@ -485,18 +427,7 @@ export class Swarm implements PieceStoreSink {
   pieceVerified(piece: number): void {
     this.have!.set(piece);
     this.picker?.have(piece);
-    for (const peer of this.peers) {
-      if (peer.has === null) continue;
-      if (peer.has.get(piece)) {
-        if (this.wants(piece)) {
-          peer.wantedCount--;
-          this.#showInterest(peer);
-        }
-        if (peer.isSeed) continue;
-      }
-      peer.conversation.have(piece);
-      peer.link.touch();
-    }
+    this.supply.verified(piece);
     if (this.picker?.wantedLeft === 0) this.picker = null;
     this.#readers?.pieceVerified(piece);
     this.#sink.onVerified(piece);
@@ -504,9 +435,9 @@ export class Swarm implements PieceStoreSink {
 
   onFlushed(piece: number): void {
     if (!this.flushed!.set(piece)) return;
-    if (this.wants(piece)) this.unflushedWanted--;
+    this.goal.flushed(piece);
     this.#sink.onPieceFlushed(piece);
-    if (this.storeBroken && this.#retrying) this.#storeWorks();
+    this.storeHealth.wrote();
     this.resumeStarved();
     this.#checkDone();
   }
@@ -525,11 +456,7 @@ export class Swarm implements PieceStoreSink {
   }
 
   onStoreFault(fault: IoFault): void {
-    this.storeBroken = true;
-    this.#retrying = false;
-    for (const peer of this.peers) this.requests.giveUp(peer, 0);
-    this.#keepLittle();
-    this.#sink.onDiskFault(fault);
+    this.storeHealth.failed(fault);
   }
 
   /** A piece we claimed cannot be read. */
@@ -541,10 +468,7 @@ export class Swarm implements PieceStoreSink {
   lose(piece: number): void {
     if (!this.have!.clear(piece)) return;
     this.store!.forget(piece);
-    if (this.flushed!.clear(piece) && this.wants(piece)) {
-      this.unflushedWanted++;
-      this.#wasDone = false;
-    }
+    if (this.flushed!.clear(piece)) this.goal.unflushed(piece);
     if (this.picker === null) this.#makePicker();
     else this.picker.unhave(piece);
     for (const peer of [...this.peers]) {
@@ -552,7 +476,7 @@ export class Swarm implements PieceStoreSink {
         peer.conversation.dontHave(piece);
         peer.link.touch();
       } else peer.link.close(PeerFault.Evicted, null);
-      this.#recountWanted(peer);
+      this.supply.recount(peer);
     }
   }
 
@@ -580,74 +504,21 @@ export class Swarm implements PieceStoreSink {
 
   // -------------------------------------------------------------------------------------------------------- private
 
-  /** A torrent that cannot write keeps no memory from those that can; what it drops is fetched again. */
-  #keepLittle(): void {
-    for (const partial of [...this.openPartials]) {
-      if (partial.judging) continue;
-      this.intake.drop(partial);
-      this.reopenPiece(partial.piece);
-    }
-    for (const piece of this.store!.shed(this.slots.count >> 4)) this.lose(piece);
-  }
-
-  #storeWorks(): void {
-    this.storeBroken = false;
-    for (const peer of this.peers) this.wake(peer);
-    this.#sink.onDiskWorks();
-  }
-
   #empty(): void {
     for (const peer of [...this.peers]) peer.link.close(PeerFault.Evicted, null);
     for (const partial of [...this.openPartials]) this.intake.drop(partial);
   }
 
-  /** Both sides know the layout: greetings, and what was said before it was known. */
-  #introduce(peer: Peer): void {
-    const { conversation } = peer;
-    const have = this.have!;
-    conversation.setPieceCount(have.length);
-    if (!peer.toldNothing) conversation.bitfield(have);
-    else for (let p = 0; p < have.length; p++) if (have.get(p)) conversation.have(p);
-    peer.link.touch();
-    const has = peer.rawBits === null ? new Bitfield(have.length) : Bitfield.from(peer.rawBits, have.length);
-    if (has === null) return peer.fault(PeerFault.BadBitfield);
-    if (peer.rawAll) has.setAll();
-    for (const piece of peer.rawHaves) {
-      if (piece >= have.length) return peer.fault(PeerFault.OutOfRange);
-      has.set(piece);
-    }
-    peer.rawBits = null;
-    peer.rawHaves = [];
-    // only now: a peer that is closed above was never counted
-    peer.has = has;
-    this.picker?.peerJoined(has);
-    this.#recountWanted(peer);
-    offerFast(this, peer);
-    this.wake(peer);
-  }
-
   #makePicker(): void {
     const have = this.have!;
+    const { priorities } = this.goal;
     this.picker = new Picker(have.length, this.rng);
     for (let p = 0; p < have.length; p++) {
       if (have.get(p)) this.picker.have(p);
-      else if (this.#priorities !== null) this.picker.setPriority(p, this.#priorities[p]!);
+      else if (priorities !== null) this.picker.setPriority(p, priorities[p]!);
     }
     for (const partial of this.partials.list) this.picker.open(partial.piece);
     for (const peer of this.peers) if (peer.has !== null) this.picker.peerJoined(peer.has);
-  }
-
-  #recountWanted(peer: Peer): void {
-    peer.wantedCount = peer.has === null || this.picker === null ? 0 : this.picker.countWanted(peer.has);
-    this.#showInterest(peer);
-    if (peer.wantedCount > 0) this.wake(peer);
-  }
-
-  #showInterest(peer: Peer): void {
-    if (peer.wantedCount > 0 === peer.conversation.amInterested) return;
-    if (peer.wantedCount > 0) peer.conversation.interested();
-    else peer.conversation.notInterested();
-    peer.link.touch();
   }
 
   /** Blocks that lie in pad files are zeros, and nobody is asked for them (BEP 47). */
@@ -685,11 +556,8 @@ export class Swarm implements PieceStoreSink {
   }
 
   #checkDone(): void {
-    if (this.#wasDone || this.have === null || this.unflushedWanted > 0) return;
-    this.#wasDone = true;
-    this.#sink.onDone();
+    if (this.have !== null && this.goal.takeReached()) this.#sink.onDone();
   }
 }
 
-const NO_PIECES = new Bitfield(0);
 const NONE_OPEN: readonly Partial[] = [];
