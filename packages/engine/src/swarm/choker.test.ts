@@ -16,6 +16,7 @@ function peer(id: number, over: Partial<Mutable> = {}): Mutable {
     upRate: 0,
     uploadedSinceUnchoke: 0,
     unchokedAt: 0,
+    waitingSince: 0,
     snubbed: false,
     uploadOnly: false,
     isNew: false,
@@ -34,7 +35,10 @@ function rng(seed: number): Rng {
 
 function turnOver(record: Mutable, now: number): void {
   record.choked = !record.choked;
-  if (record.choked) return;
+  if (record.choked) {
+    record.waitingSince = now;
+    return;
+  }
   record.unchokedAt = now;
   record.uploadedSinceUnchoke = 0;
   record.unchokes++;
@@ -112,7 +116,7 @@ test('seeding: a turn ends after 20 pieces or a minute, not before, and only if 
   let now = play(choker, peers, true, 0, 12, () => 1e9);
   expect(peers.map((p) => p.unchokes)).toEqual([1, 1]);
   // 1 has been idle for a minute since its last turn began, 2 is in the middle of its own
-  peers.push(peer(3, { unchokedAt: now }));
+  peers.push(peer(3, { unchokedAt: now, waitingSince: now }));
   Object.assign(peers[0]!, { unchokedAt: now - 60_000, uploadedSinceUnchoke: 0 });
   Object.assign(peers[1]!, { unchokedAt: now - 50_000, uploadedSinceUnchoke: PIECE * 19 });
   now = play(choker, peers, true, now, 1, () => 0);
@@ -120,6 +124,22 @@ test('seeding: a turn ends after 20 pieces or a minute, not before, and only if 
   Object.assign(peers[1]!, { unchokedAt: now - 20_000, uploadedSinceUnchoke: PIECE * 20 });
   play(choker, peers, true, now, 1, () => 0);
   expect(unchoked(peers)).toEqual([1, 3]);
+});
+
+test('seeding: who joined in the middle of a turn comes before those whose turn that was', () => {
+  const peers = [peer(1), peer(2), peer(3)];
+  const choker = new Choker<Mutable>(1, rng(6));
+  let now = play(choker, peers, true, 0, 1, () => 0);
+  expect(unchoked(peers)).toEqual([1]);
+  peers.push(peer(4, { unchokedAt: now - 1, waitingSince: now - 1 }));
+  // 1, then 2, then 3 are given up on; nobody is served twice before 4
+  for (const next of [2, 3, 4, 1]) {
+    const served = peers.find((p) => !p.choked)!;
+    served.interested = false;
+    now = play(choker, peers, true, now, 1, () => 0);
+    served.interested = true;
+    expect(unchoked(peers)).toEqual([next]);
+  }
 });
 
 test('seeding: thieves that take all they can and come back as new do not halve the others (W20)', () => {
@@ -132,7 +152,7 @@ test('seeding: thieves that take all they can and come back as new do not halve 
       for (let i = 0; i < thieves; i++) {
         if (peers[i]!.choked && peers[i]!.unchokes > 0 && now - peers[i]!.unchokedAt > 10_000) {
           const { served } = peers[i]!;
-          peers[i] = peer(1000 + round * 10 + i, { unchokedAt: now, isNew: true, served });
+          peers[i] = peer(1000 + round * 10 + i, { unchokedAt: now, waitingSince: now, isNew: true, served });
         }
       }
       const active = () => peers.filter((p) => !p.choked).length;
@@ -179,7 +199,8 @@ test('whatever comes: within the slots, 10 s of dwell, none for the uninterested
         let nextId = 0;
         for (const [kind, a, b] of ops) {
           const one = peers[a % Math.max(1, peers.length)];
-          if (kind === 0 || one === undefined) peers.push(peer(nextId++, { unchokedAt: now, interested: b % 4 > 0 }));
+          if (kind === 0 || one === undefined)
+            peers.push(peer(nextId++, { unchokedAt: now, waitingSince: now, interested: b % 4 > 0 }));
           else if (kind === 1) {
             one.interested = !one.interested;
             if (choker.onInterested(now, one, peers)) turnOver(one, now);

@@ -6,7 +6,7 @@
  *     that no sender fills, are optimistic: a random interested peer (a new one with thrice the odds, BEP 3) for 30 s.
  *   Seeding: in turn. A peer keeps its slot until it got 20 pieces' worth or held it for 1 min, and only then, and only
  *     if somebody waits, makes way for who waits longest. Nobody gains by being fast, or by coming back under a new name,
- *     since a turn is waited for from the last turn or from joining (Adamsky: theft from seeds).
+ *     since a turn is waited for from the end of the last one or from joining (Adamsky: theft from seeds).
  *
  * Invariants: a peer that is unchoked stays so for 10 s (no fibrillation), so a peer changes at most twice in that time;
  * a free slot is given at once to who becomes interested; a peer that only uploads (BEP 21) or is not interested has no
@@ -33,6 +33,8 @@ export interface ChokeRecord {
   readonly uploadedSinceUnchoke: number;
   /** When it was unchoked last, ms; before the first time: when it joined. */
   readonly unchokedAt: number;
+  /** When it was choked last, ms; before the first time: when it joined. */
+  readonly waitingSince: number;
   readonly snubbed: boolean;
   readonly uploadOnly: boolean;
   /** Connected a short time ago and never served. */
@@ -69,7 +71,7 @@ export class Choker<R extends ChokeRecord = ChokeRecord> {
 
   /**
    * A round. Returns the records whose `choked` is to be turned over (chokes first), on an array that is reused. The
-   * caller sets `unchokedAt` and `uploadedSinceUnchoke` of those that it unchokes.
+   * caller sets `unchokedAt` and `uploadedSinceUnchoke` of those that it unchokes, `waitingSince` of those that it chokes.
    */
   decide(now: number, records: readonly R[], seeding: boolean, pieceBytes: number): readonly R[] {
     this.#nextAt = now + ROUND_MS;
@@ -217,5 +219,5 @@ function byNewestTurn(a: ChokeRecord, b: ChokeRecord): number {
 }
 
 function byLongestWait(a: ChokeRecord, b: ChokeRecord): number {
-  return a.unchokedAt - b.unchokedAt || a.id - b.id;
+  return a.waitingSince - b.waitingSince || a.id - b.id;
 }

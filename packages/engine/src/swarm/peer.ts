@@ -114,6 +114,8 @@ export class Peer implements ConversationSink, ChokeRecord {
   lastUsefulMs: number;
   /** When it was unchoked last; before that, when it came. */
   unchokedAt: number;
+  /** When it was choked last; before that, when it came. */
+  waitingSince: number;
   uploadedSinceUnchoke = 0;
   /** When something was read for it last, or it was unchoked. */
   servedAtMs = 0;
@@ -139,6 +141,7 @@ export class Peer implements ConversationSink, ChokeRecord {
     this.number = number;
     this.connectedAtMs = now;
     this.unchokedAt = now;
+    this.waitingSince = now;
     this.lastPayloadMs = now;
     this.lastUsefulMs = now;
   }

@@ -101,6 +101,7 @@ export class Uploads {
   /** Chokes and answers what is queued. Pieces that it may have all the same (allowed fast) are rejected too: simple and legal. */
   choke(peer: Peer): void {
     const { uploads, conversation } = peer;
+    peer.waitingSince = this.#swarm.now;
     conversation.choke();
     if (conversation.fast) {
       for (let i = 0; i < uploads.count; i++)
