@@ -4,7 +4,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -17,7 +17,7 @@ if (modified('node_modules/.package-lock.json') < modified('package-lock.json'))
   step('Installing', 'npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
 }
 if (buildIsOld()) {
-  step('Building', process.execPath, [join(root, 'node_modules/typescript', tscPath()), '-b']);
+  step('Building', process.execPath, [join(root, 'scripts/build.mjs')]);
 }
 
 // paths in arguments are meant from where npm was called
@@ -39,6 +39,7 @@ function modified(path) {
 }
 
 function buildIsOld() {
+  if (modified('packages/engine/dist/bundle/index.js') < modified('packages/engine/dist/.tsbuildinfo')) return true;
   return PACKAGES.some((name) => {
     const built = modified(`packages/${name}/dist/.tsbuildinfo`);
     return built === 0 || newest(`packages/${name}`) > built || modified('tsconfig.base.json') > built;
@@ -55,10 +56,6 @@ function newest(folder) {
     else if (entry.name.endsWith('.ts') && !entry.name.endsWith('.test.ts')) latest = Math.max(latest, modified(path));
   }
   return latest;
-}
-
-function tscPath() {
-  return JSON.parse(readFileSync(join(root, 'node_modules/typescript/package.json'), 'utf8')).bin.tsc;
 }
 
 /** What the tools say goes to stderr: stdout belongs to the command. */

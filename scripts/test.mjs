@@ -57,7 +57,7 @@ async function main() {
     title('npm ci');
     if ((await run('npm', ['ci', '--no-audit', '--no-fund'])) !== 0) return count('install', { failed: 1 });
   }
-  await oneTest('build', tool('typescript', 'tsc'), ['-b']);
+  await oneTest('build', 'scripts/build.mjs', []);
   await oneTest('lint', tool('@biomejs/biome', 'biome'), ['check', '.']);
   await oneTest('layers', 'scripts/check-layers.mjs', []);
   if (wanted('unit')) await vitest('unit', ['--config', 'vitest.config.ts']);
