@@ -86,7 +86,7 @@ describe('W19: the key exchange', () => {
       expect(one.socket.bytesRead).toBe(0);
     }
     const fair = await stranger(peer);
-    fair.raw(number(2));
+    fair.raw(createDiffieHellman(PRIME, 2).generateKeys());
     await until(
       () => fair.socket.bytesRead,
       (bytes) => bytes >= 96,
