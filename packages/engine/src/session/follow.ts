@@ -57,7 +57,7 @@ export async function addPublished(session: Session, publisher: Publisher, optio
   }
   const prelude: Prelude = (_meta, go) => {
     if (base === null || base === nameOf(version)) return go(null);
-    void session.remembered(base).then(go);
+    void session.archive.filesOf(base).then(go);
   };
   const torrent = await session.addKnown(ofVersion(publisher, version), options, prelude);
   void settled(session, publication, version, torrent, true);
@@ -245,7 +245,7 @@ export class Follower implements AsyncIterable<Torrent> {
     if (old === null || old === torrent) {
       // from an earlier run, if any
       const base = this.#publication!.base;
-      return base === null || base === torrent.entry.key ? null : session.remembered(base);
+      return base === null || base === torrent.entry.key ? null : session.archive.filesOf(base);
     }
     const { folder, meta } = old;
     if (this.#options.old !== 'keep' && this.#isOwn(old)) {
@@ -300,7 +300,7 @@ async function settled(
     const before = publication.base;
     publication.settle(nameOf(version));
     if (forgets && before !== null && before !== publication.base && torrentOf(session, before) === undefined) {
-      await session.forget(before);
+      await session.archive.forget(before);
     }
   } catch {
     // it was removed, or the session is closed: the old version is still what is built on

@@ -1,9 +1,9 @@
 /** What is known of a torrent before it is added, from whichever source it comes. */
 
-import { toHex } from '../base/bytes.ts';
+import { equal, toHex } from '../base/bytes.ts';
 import type { HostPort } from '../base/ip.ts';
 import type { Magnet, Publisher } from '../codec/magnet.ts';
-import type { Metainfo } from '../codec/metainfo.ts';
+import { type Metainfo, parseTorrent } from '../codec/metainfo.ts';
 import type { ResumeRecord } from '../disk/resume.ts';
 import type { Version } from './publication.ts';
 import { readOptions } from './record.ts';
@@ -47,6 +47,18 @@ export function ofRecord(record: ResumeRecord): Known {
     peers: [],
     select: null,
   };
+}
+
+/** A magnet whose metadata was fetched in an earlier run has it from there. */
+export function withRecord(known: Known, record: ResumeRecord | null): Known {
+  if (known.meta !== null || record?.torrent == null) return known;
+  try {
+    const meta = parseTorrent(record.torrent);
+    if (!equal(meta.swarmHash, record.infoHash)) return known;
+    return { ...known, meta, name: meta.name, trackers: known.trackers.length > 0 ? known.trackers : meta.trackers };
+  } catch {
+    return known;
+  }
 }
 
 function ofLink(

@@ -3,31 +3,27 @@
  * (reading a .torrent file, making paths absolute) comes in as a `Machine`, so that this file knows no `node:`.
  */
 
-import { equal, toHex } from '../base/bytes.ts';
+import { toHex } from '../base/bytes.ts';
 import { type IoFault, ShoalError } from '../base/errors.ts';
-import { parseEndpoint } from '../base/ip.ts';
 import { IpRangesBuilder } from '../base/ip-ranges.ts';
 import type { Endpoint, Ports } from '../base/ports.ts';
-import type { ProxySettings } from '../base/proxy.ts';
 import { readIpFilter } from '../codec/ip-filter.ts';
 import { parseMagnet, parsePublisher } from '../codec/magnet.ts';
 import { type Metainfo, parseTorrent } from '../codec/metainfo.ts';
-import { parseProxyUrl } from '../codec/proxy-url.ts';
-import { PORT_MAP_METHODS, type PortMapMethod } from '../discovery/port-map.ts';
-import { decodeRecord, type ResumeRecord } from '../disk/resume.ts';
-import type { OldFiles } from '../disk/reuse.ts';
+import type { ResumeRecord } from '../disk/resume.ts';
 import { type ClientRule, ClientRules } from '../swarm/client-rules.ts';
 import { CandidateSource } from '../swarm/peer-book.ts';
+import { Archive } from './archive.ts';
 import { type CoreSink, SessionCore } from './core.ts';
 import { DhtClient } from './dht-client.ts';
-import type { CoreDhtOptions } from './discovery.ts';
 import type { EntryOptions, Prelude } from './entry-options.ts';
 import { EventStream } from './event-stream.ts';
 import { addPublished, Follower, type FollowOptions } from './follow.ts';
-import { type Known, ofMagnet, ofRecord, ofTorrent } from './known.ts';
+import { type Known, ofMagnet, ofRecord, ofTorrent, withRecord } from './known.ts';
 import type { Rates } from './limits.ts';
 import { PortFile } from './port-file.ts';
-import { metaKey, readOptions } from './record.ts';
+import { readOptions } from './record.ts';
+import { checkOptions, checkRates, coreOptions, endpointOf, proxyOf } from './session-options.ts';
 import { Torrent } from './torrent.ts';
 import type {
   AddOptions,
@@ -63,6 +59,8 @@ const GOODBYE_MS = 2000;
 export class Session implements AsyncDisposable, CoreSink {
   /** @internal The synchronous heart. */
   readonly core: SessionCore;
+  /** @internal What the state remembers of torrents. */
+  readonly archive: Archive;
   /** The DHT: items, peers, scrapes. */
   readonly dht: DhtClient;
   readonly #machine: Machine;
@@ -82,35 +80,8 @@ export class Session implements AsyncDisposable, CoreSink {
   constructor(machine: Machine, options: SessionOptions = {}) {
     checkOptions(options);
     this.#machine = machine;
-    const bind = options.bind ?? (machine.hasIpv6 ? ['0.0.0.0', '::'] : ['0.0.0.0']);
-    const port = options.port === undefined ? 0 : options.port;
-    this.core = new SessionCore(
-      {
-        port,
-        listenWhenChecked: options.listen === 'when-checked',
-        bind,
-        interfaceName: options.interface ?? null,
-        maxConnections: options.maxConnections ?? 500,
-        uploadSlots: options.uploadSlots ?? 8,
-        downloadLimit: options.downloadLimit ?? 0,
-        uploadLimit: options.uploadLimit ?? 0,
-        limitLan: options.limitLan ?? true,
-        limitOverhead: options.limitOverhead ?? false,
-        dht: coreDht(options.dht),
-        pex: options.pex ?? true,
-        lsd: options.lsd ?? true,
-        portMap: portMapMethods(options),
-        transport: options.transport ?? 'both',
-        proxy: proxyOf(options.proxy ?? null, options.proxyPeers ?? true, options.proxyTrackers ?? true),
-        anonymous: options.anonymous ?? false,
-        clientRules: options.clientRules ?? [],
-        encryption: options.encryption ?? 'allow',
-        announceMode: options.announceMode ?? 'tier',
-        log: options.log ?? null,
-      },
-      machine.ports,
-      this,
-    );
+    this.core = new SessionCore(coreOptions(options, machine.hasIpv6), machine.ports, this);
+    this.archive = new Archive(machine.ports.state);
     this.dht = new DhtClient(this.core);
     this.#listening = new Promise((resolve, reject) => {
       this.#listened = () => {
@@ -122,7 +93,7 @@ export class Session implements AsyncDisposable, CoreSink {
       this.#unheard = () => reject(new ShoalError('closed', 'the session is closed'));
     });
     this.#listening.catch(() => {});
-    const listens = port !== null && this.core.wayOf('incoming') === 'direct';
+    const listens = this.core.options.port !== null && this.core.wayOf('incoming') === 'direct';
     if (!listens || this.core.binding.addresses.length === 0) this.#listened();
     const { portFile } = options;
     if (portFile !== undefined) {
@@ -299,12 +270,10 @@ export class Session implements AsyncDisposable, CoreSink {
   /** Adds every torrent that the state knows, as it was. Those whose record is damaged are left out and reported. */
   async restore(): Promise<readonly Torrent[]> {
     await this.#ready;
-    const keys = await asPromise<readonly string[]>((done) => this.core.ports.state.list(done));
-    const records = await Promise.all(keys.filter((key) => /^[0-9a-f]+$/.test(key)).map((key) => this.#load(key)));
     const restored: Torrent[] = [];
-    for (const record of records) {
-      if (record === null || this.core.find(record.infoHash) !== null) continue;
-      const known = this.#withRecord(ofRecord(record), record);
+    for (const record of await this.archive.loadAll()) {
+      if (this.core.find(record.infoHash) !== null) continue;
+      const known = withRecord(ofRecord(record), record);
       restored.push(this.#start(known, record, { folder: record.folder }, record.folder, null));
     }
     return restored;
@@ -357,31 +326,17 @@ export class Session implements AsyncDisposable, CoreSink {
 
   /** @internal */
   async addKnown(known: Known, options: AddOptions, prelude: Prelude | null): Promise<Torrent> {
-    const record = await this.#load(toHex(known.infoHash ?? known.infoHashV2!));
+    const record = await this.archive.load(toHex(known.infoHash ?? known.infoHashV2!));
     if (this.#closing !== null) throw new ShoalError('closed', 'the session is closed');
     const folder = this.absolute(options.folder);
     // a record of the same torrent elsewhere says nothing about this folder
     const own = record?.folder === folder ? record : null;
-    return this.#start(this.#withRecord(known, record), own, options, folder, prelude);
+    return this.#start(withRecord(known, record), own, options, folder, prelude);
   }
 
   /** Takes it out of the session; the state remembers it. @internal */
   retire(torrent: Torrent): Promise<void> {
     return this.#stop(torrent);
-  }
-
-  /** Where the data of a torrent is that the state remembers under this name; null: of none. @internal */
-  async remembered(key: string): Promise<OldFiles | null> {
-    const record = await this.#load(key).catch(() => null);
-    const known = record === null ? null : this.#withRecord(ofRecord(record), record);
-    return known?.meta == null ? null : { meta: known.meta, folder: record!.folder };
-  }
-
-  /** The state remembers it no longer. @internal */
-  async forget(key: string): Promise<void> {
-    for (const each of [key, metaKey(key)]) {
-      await asPromise<null>((done) => this.core.ports.state.remove(each, (fault) => done(fault, null)));
-    }
   }
 
   /** @internal */
@@ -448,30 +403,6 @@ export class Session implements AsyncDisposable, CoreSink {
     });
   }
 
-  #load(key: string): Promise<ResumeRecord | null> {
-    return new Promise((resolve, reject) => {
-      this.core.ports.state.load(key, (fault, bytes) => {
-        if (fault?.code === 'ELOCKED') return reject(new ShoalError('in-use', fault.message));
-        const record = bytes === null ? null : decodeRecord(bytes);
-        // a large .torrent stands beside the record
-        if (record === null || record.torrent !== null) return resolve(record);
-        this.core.ports.state.load(metaKey(key), (_fault, torrent) => resolve({ ...record, torrent }));
-      });
-    });
-  }
-
-  /** A magnet whose metadata was fetched in an earlier run has it from there. */
-  #withRecord(known: Known, record: ResumeRecord | null): Known {
-    if (known.meta !== null || record?.torrent == null) return known;
-    try {
-      const meta = parseTorrent(record.torrent);
-      if (!equal(meta.swarmHash, record.infoHash)) return known;
-      return { ...known, meta, name: meta.name, trackers: known.trackers.length > 0 ? known.trackers : meta.trackers };
-    } catch {
-      return known;
-    }
-  }
-
   #start(
     known: Known,
     record: ResumeRecord | null,
@@ -528,7 +459,7 @@ export class Session implements AsyncDisposable, CoreSink {
     let failed: IoFault | null = null;
     if (data) failed = await new Promise((resolve) => entry.removeData(resolve));
     await this.#stop(torrent);
-    await this.forget(entry.key);
+    await this.archive.forget(entry.key);
     if (failed !== null) throw new ShoalError('disk', failed.message);
   }
 
@@ -578,76 +509,10 @@ export class Session implements AsyncDisposable, CoreSink {
   }
 }
 
-function endpointOf(text: string): { host: string; port: number } {
-  const endpoint = parseEndpoint(text);
-  if (endpoint === null) throw new ShoalError('bad-option', `"${text}" is not host:port`);
-  return endpoint;
-}
-
-function coreDht(options: SessionOptions['dht']): CoreDhtOptions | null {
-  if (options === false) return null;
-  const { bootstrap, port, readOnly, uploadRate } = options === undefined || options === true ? {} : options;
-  for (const node of bootstrap ?? []) endpointOf(node);
-  return {
-    bootstrap: bootstrap ?? null,
-    port: port ?? null,
-    readOnly: readOnly ?? false,
-    uploadRateBps: uploadRate ?? 8000,
-  };
-}
-
-function portMapMethods({ portMap, portFile }: SessionOptions): readonly PortMapMethod[] {
-  // whoever has a port forwarded elsewhere is not reached by another one
-  const wanted = portMap ?? portFile === undefined;
-  return wanted === true ? PORT_MAP_METHODS : wanted === false ? [] : wanted;
-}
-
-function proxyOf(url: string | null, peers: boolean, trackers: boolean): ProxySettings | null {
-  if (url === null) return null;
-  const proxy = parseProxyUrl(url);
-  if (typeof proxy === 'string') throw new ShoalError('bad-option', proxy);
-  return { ...proxy, peers, trackers };
-}
-
 function isMagnet(source: string): boolean {
   return /^\s*magnet:/i.test(source);
 }
 
 function checkFolder(options: { readonly folder: string }): void {
   if (typeof options?.folder !== 'string') throw new ShoalError('bad-option', 'a folder to download into is needed');
-}
-
-function checkRates(rates: Rates): void {
-  for (const rate of [rates.down ?? 0, rates.up ?? 0]) {
-    if (!(Number.isFinite(rate) && rate >= 0)) throw new ShoalError('bad-option', `${rate} is no rate`);
-  }
-}
-
-function checkOptions(options: SessionOptions): void {
-  const { port } = options;
-  if (port !== undefined && port !== null && !(Number.isInteger(port) && port >= 0 && port <= 65535)) {
-    throw new ShoalError('bad-option', `port ${port} is not between 0 and 65535`);
-  }
-  if (port === null && options.portFile !== undefined) {
-    throw new ShoalError('bad-option', 'a session that does not listen has no use for a port file');
-  }
-  const { encryption, transport } = options;
-  if (transport !== undefined && !['tcp', 'utp', 'both'].includes(transport)) {
-    throw new ShoalError('bad-option', `transport is tcp, utp or both, not ${transport}`);
-  }
-  if (encryption !== undefined && !['off', 'allow', 'prefer', 'require'].includes(encryption)) {
-    throw new ShoalError('bad-option', `encryption is off, allow, prefer or require, not ${encryption}`);
-  }
-  for (const name of ['downloadLimit', 'uploadLimit', 'memory', 'maxConnections', 'uploadSlots'] as const) {
-    const value = options[name];
-    if (value !== undefined && !(Number.isFinite(value) && value >= 0)) {
-      throw new ShoalError('bad-option', `${name} is a number from 0 on, not ${value}`);
-    }
-  }
-}
-
-function asPromise<T>(start: (done: (fault: IoFault | null, value: T) => void) => void): Promise<T> {
-  return new Promise((resolve, reject) => {
-    start((fault, value) => (fault === null ? resolve(value) : reject(new ShoalError('disk', fault.message))));
-  });
 }
