@@ -1,15 +1,26 @@
 /**
- * Through real proxies: danted (SOCKS4, SOCKS5 with datagrams), microsocks (SOCKS5 with a password), squid (HTTP CONNECT).
+ * Through real proxies: danted (SOCKS4, SOCKS5 with datagrams), OpenSSH (SOCKS4a), microsocks (SOCKS5 with a password),
+ * squid (HTTP CONNECT).
  * The client has a machine of its own whose wire is watched: whatever is not for the proxy has leaked. It knows no name
  * server that answers, so names are looked up at the proxy or not at all.
  */
 
 import assert from 'node:assert/strict';
 import { type Arena, interop, transferMs } from './harness/arena.ts';
-import { type ClientRun, NAME_SERVER, PROXY, ProxyRooms, SEED_PORT, sentBy, strays } from './harness/proxy-rooms.ts';
+import {
+  type ClientRun,
+  NAME_SERVER,
+  PROXY,
+  ProxyRooms,
+  SECURE_PORT,
+  SEED_PORT,
+  sentBy,
+  strays,
+} from './harness/proxy-rooms.ts';
 import { pause, until } from './harness/wait.ts';
 
 const HTTP_TRACKER = 'http://tracker.test:6969/announce';
+const HTTPS_TRACKER = `https://tracker.test:${SECURE_PORT}/announce`;
 const HTTP_ADDRESS = 'http://10.60.2.1:6969/announce';
 const UDP_TRACKER = 'udp://tracker.test:6969/announce';
 const DHT_NODE = `node.test:${SEED_PORT}`;
@@ -17,7 +28,7 @@ const TIMEOUT = { timeout: 240_000 };
 
 interface Case {
   readonly name: string;
-  readonly needs: readonly ('danted' | 'microsocks' | 'squid' | 'opentracker')[];
+  readonly needs: readonly ('danted' | 'microsocks' | 'squid' | 'sshd' | 'opentracker')[];
   readonly tracker: string | null;
   readonly transport: 'tcp' | 'utp' | 'both';
   readonly proxy: string;
@@ -73,6 +84,17 @@ const CASES: readonly Case[] = [
     start: danted,
   },
   {
+    name: 'SOCKS4a: a tracker by name',
+    needs: ['sshd', 'opentracker'],
+    proxy: `socks4://${PROXY}:1082`,
+    port: 1082,
+    tracker: HTTP_TRACKER,
+    transport: 'both',
+    args: ['--dht-bootstrap', DHT_NODE],
+    udp: false,
+    start: (rooms) => rooms.ssh(),
+  },
+  {
     name: 'SOCKS5 with a password and without datagrams',
     needs: ['microsocks', 'opentracker'],
     tracker: HTTP_TRACKER,
@@ -96,6 +118,17 @@ const CASES: readonly Case[] = [
   },
 ];
 
+const SECURE: readonly Pick<Case, 'name' | 'needs' | 'proxy' | 'port' | 'start'>[] = [
+  { ...SOCKS5, name: 'SOCKS5', start: danted },
+  {
+    name: 'HTTP CONNECT',
+    needs: ['squid'],
+    proxy: `http://${PROXY}:3128`,
+    port: 3128,
+    start: (rooms) => rooms.squid(),
+  },
+];
+
 for (const one of CASES) {
   const body = async (arena: Arena): Promise<void> => {
     const rooms = await ProxyRooms.make(arena);
@@ -114,6 +147,39 @@ for (const one of CASES) {
     assert.equal(sentBy(sent, 'udp') > 0, one.udp);
   };
   interop(`through a proxy: ${one.name}`, ['namespace', ...one.needs], body, TIMEOUT);
+}
+
+for (const one of SECURE) {
+  interop(
+    `an https tracker through a proxy, by name and by its certificate: ${one.name}`,
+    ['namespace', 'opentracker', ...one.needs],
+    async (arena) => {
+      const rooms = await ProxyRooms.make(arena);
+      const torrent = arena.torrent({ tracker: HTTPS_TRACKER });
+      await one.start(rooms);
+      await rooms.tracker(torrent);
+      const front = await rooms.secureTracker();
+      await rooms.seed(arena.torrent({ tracker: HTTP_ADDRESS }), 'tcp');
+      const args = ['--proxy', one.proxy, '--no-dht'];
+      // the same tracker by a name that its certificate does not have: it hears no more than that name
+      const alias = arena.torrent({ tracker: HTTPS_TRACKER.replace('tracker.test', 'alias.test') });
+      const wary = rooms.get(alias.path, arena.makeFolder('wary'), args);
+      const asked = (): boolean => front.names.includes('alias.test');
+      await until('it comes to the tracker', asked, { timeoutMs: 30_000, detail: () => wary.program!.tail() });
+      await pause(500);
+      await wary.program!.stop('SIGINT');
+      assert.deepEqual(front.requests, []);
+      const folder = arena.makeFolder('leech');
+      const run = rooms.get(torrent.path, folder, args);
+      assert.equal(await run.ended(transferMs(torrent.payload.bytes)), 0);
+      await arena.same(torrent, folder);
+      assert.ok(front.names.includes('tracker.test'));
+      assert.ok(front.requests.includes('/announce'));
+      // nor was any name asked for here
+      assert.deepEqual(strays(await rooms.tally.read(), { tcp: one.port }), []);
+    },
+    TIMEOUT,
+  );
 }
 
 interop(

@@ -20,6 +20,7 @@ export type Need =
   | 'danted'
   | 'microsocks'
   | 'squid'
+  | 'sshd'
   | 'namespace'
   | 'lan';
 
@@ -39,6 +40,7 @@ const PROGRAMS: Partial<Record<Need, readonly [program: string, debianPackage: s
   danted: ['danted', 'dante-server'],
   microsocks: ['microsocks', 'microsocks'],
   squid: ['squid', 'squid'],
+  sshd: ['sshd', 'openssh-server'],
 };
 
 /** True inside the wrapper's network namespace: no packet leaves, and addresses outside 127/8 are ours. */

@@ -4,10 +4,12 @@
  *     client 10.50.0.2 --wire--> proxy 10.50.0.1 | 10.60.0.1 --> world 10.60.1.1 (seed) .. 10.60.4.1
  *
  * The proxy's machine forwards nothing. The client's default route leads there, so that whatever would leave directly is
- * seen on the wire, look-ups of names too. `tracker.test` and `node.test` are known to the proxy alone.
+ * seen on the wire, look-ups of names too. `tracker.test`, `node.test` and `alias.test`, which is the tracker by a name that no
+ * certificate has, are known to the proxy alone.
  */
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Arena } from './arena.ts';
 import { SHOAL, type ShoalLine } from './clients/shoal.ts';
@@ -22,6 +24,7 @@ const OUTER = '10.60.0.1';
 const WORLD: readonly string[] = [1, 2, 3, 4].map((n) => `10.60.${n}.1`);
 export const SEED_PORT = 6881;
 const TRACKER_PORT = 6969;
+export const SECURE_PORT = 6970;
 /** Nobody is there; beyond the proxy's machine, so that what is sent there is seen. */
 export const NAME_SERVER = '10.70.0.53';
 
@@ -31,6 +34,7 @@ export class ProxyRooms {
   readonly world: Room;
   readonly tally: WireTally;
   readonly #folder: string;
+  #authority: string | null = null;
 
   private constructor(rooms: readonly Room[], folder: string) {
     [this.client, this.proxy, this.world] = rooms as [Room, Room, Room];
@@ -59,7 +63,10 @@ export class ProxyRooms {
     client.ip('route', 'add', 'default', 'via', PROXY);
     // groups too are sent to there
     client.ip('route', 'add', '224.0.0.0/4', 'dev', 'wire');
-    writeFileSync(`${folder}/hosts`, `127.0.0.1 localhost\n${WORLD[1]} tracker.test\n${WORLD[0]} node.test\n`);
+    writeFileSync(
+      `${folder}/hosts`,
+      `127.0.0.1 localhost\n${WORLD[1]} tracker.test\n${WORLD[0]} node.test\n${WORLD[1]} alias.test\n`,
+    );
     writeFileSync(`${folder}/client-hosts`, '127.0.0.1 localhost\n');
     writeFileSync(`${folder}/resolv`, `nameserver ${NAME_SERVER}\n`);
     const made = new ProxyRooms(rooms, folder);
@@ -130,6 +137,43 @@ export class ProxyRooms {
     return program;
   }
 
+  /** SOCKS4 and 4a, and 5 without datagrams, by OpenSSH (`ssh -D`), at port 1082. */
+  async ssh(): Promise<void> {
+    const folder = this.#folder;
+    const make = (name: string): void => {
+      execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', `${folder}/${name}`]);
+    };
+    make('host-key');
+    make('login');
+    writeFileSync(`${folder}/authorized`, readFileSync(`${folder}/login.pub`));
+    writeFileSync(`${folder}/known`, `[127.0.0.1]:2222 ${readFileSync(`${folder}/host-key.pub`, 'utf8')}`);
+    writeFileSync(
+      `${folder}/sshd.conf`,
+      [
+        'ListenAddress 127.0.0.1:2222',
+        `HostKey ${folder}/host-key`,
+        `AuthorizedKeysFile ${folder}/authorized`,
+        'PidFile none',
+        'StrictModes no',
+        'UsePAM no',
+        'PermitRootLogin prohibit-password',
+        '',
+      ].join('\n'),
+    );
+    const server = `mount -t tmpfs none /run && mkdir /run/sshd && exec "$(command -v sshd)" -D -e -f ${folder}/sshd.conf`;
+    this.proxy.start('sh', ['-c', server], this.#proxyFiles);
+    await this.#listens(this.proxy, '127.0.0.1', 2222);
+    const options = [
+      'IdentitiesOnly=yes',
+      'BatchMode=yes',
+      'ExitOnForwardFailure=yes',
+      `UserKnownHostsFile=${folder}/known`,
+    ];
+    const args = ['-F', 'none', '-N', '-D', `${PROXY}:1082`, '-i', `${folder}/login`, '-p', '2222'];
+    this.proxy.start('ssh', [...args, ...options.flatMap((one) => ['-o', one]), 'root@127.0.0.1']);
+    await this.#listens(this.proxy, PROXY, 1082);
+  }
+
   /** A seed of the torrent in a DHT of its own. Its address is not in the torrent. */
   async seed(torrent: MadeTorrent, transport: 'tcp' | 'utp' | 'both'): Promise<void> {
     const script = fileURLToPath(new URL('./proxy-world.mjs', import.meta.url));
@@ -155,6 +199,55 @@ export class ProxyRooms {
     await this.#listens(this.world, ip, TRACKER_PORT);
   }
 
+  /** The tracker at `https:` too, with a certificate for tracker.test from an authority that clients here trust. */
+  async secureTracker(): Promise<SecureTracker> {
+    const folder = this.#folder;
+    const issue = (name: string, more: readonly string[]): void => {
+      const key = [
+        '-newkey',
+        'ec',
+        '-pkeyopt',
+        'ec_paramgen_curve:prime256v1',
+        '-nodes',
+        '-keyout',
+        `${folder}/${name}.key`,
+      ];
+      const args = ['req', '-x509', ...key, '-out', `${folder}/${name}.pem`, '-days', '2', ...more];
+      execFileSync('openssl', args, { stdio: 'pipe' });
+    };
+    issue('authority', ['-subj', '/CN=An authority']);
+    const by = ['-CA', `${folder}/authority.pem`, '-CAkey', `${folder}/authority.key`];
+    issue('server', [
+      ...by,
+      '-subj',
+      '/CN=A tracker',
+      '-addext',
+      'subjectAltName=DNS:tracker.test',
+      '-addext',
+      'basicConstraints=critical,CA:FALSE',
+    ]);
+    this.#authority = `${folder}/authority.pem`;
+    const script = fileURLToPath(new URL('./tls-front.mjs', import.meta.url));
+    const ip = WORLD[1]!;
+    const asked = {
+      ip,
+      port: SECURE_PORT,
+      to: TRACKER_PORT,
+      key: `${folder}/server.key`,
+      cert: `${folder}/server.pem`,
+    };
+    const seen: SecureTracker = { names: [], requests: [] };
+    this.world.start(process.execPath, [script, JSON.stringify(asked)], {
+      onLine: (line) => {
+        const said = JSON.parse(line) as { name?: string; request?: string };
+        if (said.name !== undefined) seen.names.push(said.name);
+        if (said.request !== undefined) seen.requests.push(said.request);
+      },
+    });
+    await this.#listens(this.world, ip, SECURE_PORT);
+    return seen;
+  }
+
   /** `shoal get` in the client's room. */
   get(source: string, output: string, args: readonly string[]): ClientRun {
     const run = new ClientRun();
@@ -162,6 +255,7 @@ export class ProxyRooms {
     run.program = this.client.start(process.execPath, all, {
       hosts: `${this.#folder}/client-hosts`,
       resolv: `${this.#folder}/resolv`,
+      ...(this.#authority === null ? {} : { env: { NODE_EXTRA_CA_CERTS: this.#authority } }),
       onLine: (line) => run.lines.push(JSON.parse(line) as ShoalLine),
     });
     return run;
@@ -175,6 +269,14 @@ export class ProxyRooms {
     const listens = (): boolean => room.run('bash', '-c', `exec 3<>/dev/tcp/${ip}/${port}`);
     await until(`${ip}:${port} listens`, listens, { timeoutMs: 30_000, detail: () => room.tail() });
   }
+}
+
+/** What came to the tracker over TLS. */
+export interface SecureTracker {
+  /** That were asked for in handshakes. */
+  readonly names: string[];
+  /** Paths without their queries. */
+  readonly requests: string[];
 }
 
 export class ClientRun {

@@ -61,7 +61,12 @@ export class Room {
   start(
     command: string,
     args: readonly string[],
-    options: { onLine?: (line: string) => void; hosts?: string; resolv?: string } = {},
+    options: {
+      onLine?: (line: string) => void;
+      hosts?: string;
+      resolv?: string;
+      env?: Readonly<Record<string, string>>;
+    } = {},
   ): Program {
     const home = mkdtempSync(`${this.home}/${command.replace(/.*\//, '')}-`);
     const mounts = Object.entries({ '/etc/hosts': options.hosts, '/etc/resolv.conf': options.resolv })
@@ -75,6 +80,7 @@ export class Room {
       home,
       enter,
       ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
+      ...(options.env === undefined ? {} : { env: options.env }),
     });
     this.#programs.push(program);
     return program;
