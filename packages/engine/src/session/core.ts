@@ -25,6 +25,7 @@ import { Dialer } from './dialer.ts';
 import { type CoreDhtOptions, Discovery } from './discovery.ts';
 import { Entry } from './entry.ts';
 import type { EntryOptions } from './entry-options.ts';
+import { KeyExchanges } from './key-exchanges.ts';
 import { RateLimits } from './limits.ts';
 import { Link } from './link.ts';
 import { PortMapping } from './port-mapping.ts';
@@ -74,8 +75,6 @@ export interface CoreOptions {
 
 const TICK_MS = 1000;
 const MOVED: IoFault = { code: 'ENETDOWN', message: 'the session goes another way now' };
-/** Key exchanges of strangers in a second; each costs a fifth of a millisecond (DEMANDS W19). */
-const MAX_EXCHANGES = 256;
 const MAX_ARENAS = 16;
 /** Slots that keep what was read for uploads: at most so many (4 MiB; the system caches files too), or a quarter. */
 const READ_CACHE_SLOTS = 256;
@@ -112,8 +111,7 @@ export class SessionCore {
   readonly #bySecret = new Map<string, Uint8Array>();
   /** Memory of enciphered batches, for reuse. */
   readonly #arenas: Uint8Array[] = [];
-  /** Key exchanges that may still be begun this second. */
-  #exchangesLeft = MAX_EXCHANGES;
+  readonly keyExchanges: KeyExchanges = new KeyExchanges();
   readonly #listeners: Listener[] = [];
   readonly #byNumber = new Map<number, Entry>();
   readonly #deadlines = new Heap();
@@ -432,6 +430,7 @@ export class SessionCore {
       this.#alarms.delete(alarm);
       alarm.ring();
     }
+    this.keyExchanges.run(now);
     this.binding.run(now);
     this.udp.tick(now);
     this.announces.run(now);
@@ -492,6 +491,7 @@ export class SessionCore {
 
   linkClosed(link: Link, fault: PeerFault, why: IoFault | null): void {
     this.links.delete(link);
+    this.keyExchanges.forget(link);
     this.dialer.settled(link);
     if (this.options.log !== null) {
       this.options.log(
@@ -534,8 +534,7 @@ export class SessionCore {
     }
     this.addLink(link);
     const { encryption } = this.options;
-    if (encryption !== 'off' && this.#exchangesLeft-- > 0) link.listenFor(this.cryptoMethods, encryption !== 'require');
-    else if (encryption === 'require') link.close(PeerFault.Evicted, null);
+    if (encryption !== 'off') link.listenFor(this.cryptoMethods, encryption !== 'require');
   }
 
   /**
@@ -560,7 +559,6 @@ export class SessionCore {
 
   #tick(now: number): void {
     this.#nextTickMs = now + TICK_MS;
-    this.#exchangesLeft = MAX_EXCHANGES;
     for (const link of [...this.links]) link.sweep(now);
     for (const entry of [...this.active]) {
       entry.tick(now);
@@ -579,6 +577,7 @@ export class SessionCore {
     // one that is closed dials and moves no more, whatever was asked for
     const openAt = this.closed ? Number.POSITIVE_INFINITY : Math.min(this.#nextDialMs, this.binding.nextAt());
     let at = Math.min(
+      this.keyExchanges.nextAt(),
       this.udp.nextAt(),
       this.announces.nextAt(),
       this.discovery.nextAt(),

@@ -192,6 +192,15 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
     this.touch();
   }
 
+  mayExchangeKeys(): boolean {
+    return this.#core.keyExchanges.admit(this, this.#core.turn.now);
+  }
+
+  /** Its turn has come, after it had to wait. */
+  exchangeKeys(): void {
+    this.#mse?.exchangeKeys();
+  }
+
   findSecret(hash: Uint8Array): Uint8Array | null {
     return this.#core.findSecret(hash);
   }

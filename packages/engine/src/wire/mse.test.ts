@@ -19,6 +19,7 @@ class Side implements MseSink {
   incoming: Rc4 | null = null;
   outgoing: Rc4 | null = null;
   rest: Uint8Array = new Uint8Array(0);
+  mayExchange = true;
 
   constructor(outgoing: boolean, methods: number, seed: number, takesPlain = true, first: Uint8Array = HANDSHAKE) {
     const rng = new Rng(Uint32Array.of(seed, 1, 2, 3));
@@ -28,6 +29,9 @@ class Side implements MseSink {
 
   onMseSend(bytes: Uint8Array): void {
     this.sent.push(bytes);
+  }
+  mayExchangeKeys(): boolean {
+    return this.mayExchange;
   }
   findSecret(hash: Uint8Array): Uint8Array | null {
     return toHex(hash) === toHex(secretHash(SECRET)) ? SECRET : null;
@@ -155,6 +159,22 @@ describe('the handshake', () => {
     a.machine.receive(concat([b.takeSent(), wire]));
     expect(a.end).toBe('done');
     expect(toHex(a.rest)).toBe(toHex(more));
+  });
+
+  it('computes nothing for a stranger before it may, and goes on from there', () => {
+    const a = new Side(true, CryptoMethod.Rc4, 5);
+    const b = new Side(false, BOTH, 6);
+    b.mayExchange = false;
+    a.machine.start();
+    const key = a.takeSent();
+    b.machine.receive(key.subarray(0, 100));
+    b.machine.receive(key.subarray(100));
+    expect([b.takeSent().length, b.end]).toEqual([0, null]);
+    b.machine.exchangeKeys();
+    b.machine.exchangeKeys();
+    a.machine.receive(b.takeSent());
+    b.machine.receive(a.takeSent());
+    expect(b.end).toBe('done');
   });
 
   it('never shows the name of the protocol or the info-hash', () => {

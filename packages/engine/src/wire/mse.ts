@@ -32,6 +32,8 @@ export type Encryption = 'none' | 'handshake' | 'rc4';
 export interface MseSink {
   /** Bytes for the other side; the sink keeps them. */
   onMseSend(bytes: Uint8Array): void;
+  /** Of an incoming connection: its key is here. If not now, the owner calls `exchangeKeys` when it is time. */
+  mayExchangeKeys(): boolean;
   /** Of an incoming connection: the torrent whose H(req2 SKEY) this is (20 bytes, borrowed), as its info-hash; null: none. */
   findSecret(hash: Uint8Array): Uint8Array | null;
   /**
@@ -85,6 +87,8 @@ export class MseHandshake {
   #out: Rc4 | null = null;
   #selected: number = 0;
   #padBytes = 0;
+  /** Its key is here, and waits for the owner's leave. */
+  #waits = false;
   /** Length of IA, -1 until it is known. */
   #initialBytes = -1;
 
@@ -106,15 +110,27 @@ export class MseHandshake {
   receive(bytes: Uint8Array): void {
     if (this.#step === Step.Over) return;
     this.#held = concat([this.#held, bytes]);
+    if (!this.#waits) this.#go();
+    if (this.#step < Step.Over && this.#held.length > MAX_HELD) this.#fail();
+  }
+
+  /** What waited for leave goes on. */
+  exchangeKeys(): void {
+    if (!this.#waits) return;
+    this.#waits = false;
+    this.#exchange();
+    this.#go();
+  }
+
+  // --------------------------------------------------------------------------------------------------------- private
+
+  #go(): void {
     let step: Step;
     do {
       step = this.#step;
       this.#advance();
     } while (this.#step !== step && this.#step < Step.Over);
-    if (this.#step < Step.Over && this.#held.length > MAX_HELD) this.#fail();
   }
-
-  // --------------------------------------------------------------------------------------------------------- private
 
   #advance(): void {
     switch (this.#step) {
@@ -153,6 +169,11 @@ export class MseHandshake {
 
   #takeKey(): void {
     if (this.#held.length < KEY_BYTES) return;
+    this.#waits = !this.#options.outgoing && !this.#sink.mayExchangeKeys();
+    if (!this.#waits) this.#exchange();
+  }
+
+  #exchange(): void {
     if (!this.#options.outgoing) this.#options.rng.fill(this.#exponent);
     const shared = this.#options.crypto.mseShared(this.#exponent, this.#take(KEY_BYTES));
     if (shared === null) return this.#fail();
