@@ -48,9 +48,10 @@ export class Connections {
     const knownLink = known.link as Link;
     const silentMs = core.turn.now - known.conversation.lastReceivedMs;
     // the same machine again, and its old connection says nothing: that one is dead without knowing it
-    let replaces = knownLink.remote.ip === link.remote.ip && silentMs >= REPLACED_MS;
-    // both sides dialed at one word: of the two that of the larger id stays, on either side
-    if ((link.punched || knownLink.punched) && knownLink.incoming !== link.incoming) {
+    const isSameHost = knownLink.remote.ip === link.remote.ip;
+    let replaces = isSameHost && silentMs >= REPLACED_MS;
+    // both sides dialed at once: of the two that of the larger id stays, on either side (as libtorrent does)
+    if ((isSameHost || link.punched || knownLink.punched) && knownLink.incoming !== link.incoming) {
       replaces = compare(this.#entry.peerId, peerId) > 0 !== link.incoming;
     }
     if (replaces) knownLink.close(PeerFault.Duplicate, null);
@@ -98,7 +99,7 @@ export class Connections {
 
   /** A link has ended, however far it came. */
   closed(link: Link, fault: PeerFault, why: IoFault | null): void {
-    const { core, finder, swarm } = this.#entry;
+    const { core, finder } = this.#entry;
     if (link.candidate < 0) return;
     const { now } = core.turn;
     // it was our way that went
@@ -111,18 +112,29 @@ export class Connections {
     if (isOurs) return finder.book.unasked(link.candidate, now);
     finder.book.failed(link.candidate, now);
     if (fault === PeerFault.SelfConnection) finder.book.addOwn(link.remote.ip, link.remote.port);
-    const unreached = !link.connected && !link.punched && fault === PeerFault.Closed;
-    if (unreached && core.udp.punches && !this.#isStopped) swarm.holepunch.seek(link.remote.ip, link.remote.port);
+    if (!link.connected && fault === PeerFault.Closed) this.unanswered(link);
+  }
+
+  /** Whom we dial does not answer: perhaps somebody whom it is connected with brings us together (BEP 55). */
+  unanswered(link: Link): void {
+    const { core, finder, swarm } = this.#entry;
+    if (link.punched || link.sought || !core.udp.punches || this.#isStopped) return;
+    link.sought = true;
+    const { ip, port } = link.remote;
+    const candidate = finder.book.find(ip, port);
+    swarm.holepunch.seek(ip, port, candidate < 0 ? 0 : finder.book.teller(candidate), core.turn.now);
   }
 
   /** A peer that both know says: dial this one now, it does the same (BEP 55). */
   punch(ip: string, port: number): void {
     const { core, finder, swarm } = this.#entry;
-    if (!this.wanted || !core.udp.punches || core.full || core.rules.blocks(ip)) return;
+    if (!core.udp.punches || core.rules.blocks(ip)) return;
     if (swarm.peers.some(({ link }) => link.remote.ip === ip && link.remote.port === port)) return;
     finder.book.add(ip, port, CandidateSource.Pex);
     const candidate = finder.book.find(ip, port);
-    if (candidate >= 0 && finder.book.isIdle(candidate)) core.dialer.punch(this.#entry, candidate);
+    if (candidate < 0) return;
+    if (!finder.book.isIdle(candidate)) core.dialer.hasten(this.#entry, candidate);
+    else if (this.wanted && !core.full) core.dialer.punch(this.#entry, candidate);
   }
 
   get #isActive(): boolean {

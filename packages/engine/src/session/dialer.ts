@@ -82,6 +82,13 @@ export class Dialer {
     this.#byUtp(link);
   }
 
+  /** One that is being dialed does so too, at this moment: it is to hear of us by uTP as well. */
+  hasten(entry: Entry, candidate: number): void {
+    for (const link of this.#pending) {
+      if (link.entry === entry && link.candidate === candidate) return link.hasten();
+    }
+  }
+
   /**
    * The other side hung up before it said anything: perhaps it wants the stream hidden, or not hidden. Tries the other
    * way, once. False: that was it, or only one way is allowed.

@@ -25,6 +25,8 @@ import type { Entry } from './entry.ts';
 import type { Race } from './race.ts';
 
 export const HANDSHAKE_MS = 8500;
+/** Who can be reached answers within it, even one that is far away and a first packet lost. */
+const ANSWER_MS = 1500;
 /** A peer that takes nothing for so long is closed (DEMANDS W6). */
 const STALLED_MS = 120_000;
 /** The same while less than SHORT_SHARE of the slots are free. */
@@ -58,6 +60,8 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   utp = false;
   /** Dialed because a third peer said so (BEP 55). */
   punched = false;
+  /** Others were asked to bring us together. */
+  sought = false;
   encryption: Encryption = 'none';
   /** Something came from the other side. */
   heard = false;
@@ -130,6 +134,12 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   /** Or two of them, of which one will be. */
   carryEither(race: Race): void {
     this.#race = race;
+  }
+
+  /** While it is dialed: the other side does so too (BEP 55). What went out by uTP before has opened our NAT already. */
+  hasten(): void {
+    this.punched = true;
+    this.#race?.hasten();
   }
 
   // ------------------------------------------------------------------------------------------------------- conn sink
@@ -370,8 +380,9 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   /** Every second: closes what is over its time. */
   sweep(now: number): void {
     if (this.#core.options.limitOverhead && !this.unlimited) this.#countOverhead(now);
-    if (this.peer === null && this.connected && now - this.openedAtMs >= HANDSHAKE_MS)
-      this.close(PeerFault.Timeout, null);
+    if (!this.connected) {
+      if (now - this.openedAtMs >= ANSWER_MS) this.entry?.connections.unanswered(this);
+    } else if (this.peer === null && now - this.openedAtMs >= HANDSHAKE_MS) this.close(PeerFault.Timeout, null);
     else if (this.#sending && now - this.#sendingSinceMs >= this.#patienceMs()) {
       this.close(PeerFault.StalledReader, null);
     }

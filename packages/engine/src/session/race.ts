@@ -32,6 +32,11 @@ export class Race {
     this.#cancelAlarm = core.alarm(HEAD_START_MS, () => this.#startUtp(null));
   }
 
+  /** uTP does not wait for TCP any more. */
+  hasten(): void {
+    this.#startUtp(null);
+  }
+
   /** The link was closed. */
   cancel(): void {
     this.#end(null);

@@ -2,12 +2,12 @@
  * Holepunching of one swarm (BEP 55): two peers that cannot reach each other are brought together by a third one that
  * both are connected to. Here all three parts are played:
  *
- *     we could not reach X    -> rendezvous(X) to those who may be connected to it
+ *     X does not answer       -> rendezvous(X) to who told us of it, or to others who may be connected to it
  *     a peer asks for X       -> connect(peer) to X, connect(X) to the peer, or an error
  *     a peer says connect(X)  -> dial X by uTP, at once; X does the same, and the holes meet
  *
  * Limits: RELAYS are asked for one address; of each peer PER_MINUTE rendezvous are carried and as many connects obeyed, so
- * that nobody makes us knock at strangers' doors in numbers.
+ * that nobody makes us knock at strangers' doors in numbers, and no peer is asked for more.
  */
 
 import { formatIp, parseIp } from '../base/ip.ts';
@@ -31,6 +31,8 @@ export class Holepunch {
   readonly #peers: readonly Peer[];
   /** What each peer had of us since `#countedMs`. */
   readonly #counts = new Map<number, number>();
+  /** What each was asked since then. */
+  readonly #asked = new Map<number, number>();
   #countedMs = 0;
 
   constructor(peers: readonly Peer[], sink: HolepunchSink) {
@@ -38,13 +40,20 @@ export class Holepunch {
     this.#sink = sink;
   }
 
-  /** An address could not be reached: asks others to help. True: somebody was asked. */
-  seek(ip: string, port: number): boolean {
+  /** An address does not answer: asks others to help, `teller` (peer exchange told us by it; 0: nobody did) before all. */
+  seek(ip: string, port: number, teller: number, now: number): void {
     const bytes = parseIp(ip);
-    if (this.isOff || bytes === null || isNameAddress(bytes)) return false;
-    const helpers = this.#peers.filter((peer) => peer.conversation.supports.holepunch).slice(0, RELAYS);
-    for (const peer of helpers) this.#say(peer, HolepunchKind.Rendezvous, bytes, port, HolepunchError.None);
-    return helpers.length > 0;
+    if (this.isOff || bytes === null || isNameAddress(bytes)) return;
+    this.#countAnew(now);
+    const able = this.#peers.filter((peer) => peer.conversation.supports.holepunch);
+    const tellers = able.filter(({ pex }) => teller !== 0 && pex?.teller === teller);
+    let left = RELAYS;
+    for (const peer of tellers.length > 0 ? tellers : able) {
+      if (left === 0) return;
+      if (!counts(this.#asked, peer)) continue;
+      this.#say(peer, HolepunchKind.Rendezvous, bytes, port, HolepunchError.None);
+      left--;
+    }
   }
 
   received(peer: Peer, message: HolepunchMessage, now: number): void {
@@ -73,14 +82,24 @@ export class Holepunch {
   }
 
   #admits(peer: Peer, now: number): boolean {
-    if (now - this.#countedMs >= MINUTE_MS) {
-      this.#counts.clear();
-      this.#countedMs = now;
-    }
-    const count = (this.#counts.get(peer.number) ?? 0) + 1;
-    this.#counts.set(peer.number, count);
-    return count <= PER_MINUTE;
+    this.#countAnew(now);
+    return counts(this.#counts, peer);
   }
+
+  #countAnew(now: number): void {
+    if (now - this.#countedMs < MINUTE_MS) return;
+    this.#counts.clear();
+    this.#asked.clear();
+    this.#countedMs = now;
+  }
+}
+
+/** Counts one more of a peer. False: it has had its share of this minute. */
+function counts(of: Map<number, number>, peer: Peer): boolean {
+  const count = (of.get(peer.number) ?? 0) + 1;
+  if (count > PER_MINUTE) return false;
+  of.set(peer.number, count);
+  return true;
 }
 
 /** Where a uTP packet reaches a peer; null: not known, or by a name that says nothing to others. */

@@ -158,6 +158,7 @@ export class PeerBook {
     const known = this.#find(port);
     if (known >= 0) {
       this.#setSources(known, this.#sources[known]! | source);
+      if (teller !== 0 && this.teller(known) === 0) this.#setTeller(known, teller);
       if (source === CandidateSource.Manual && (this.#state[known]! & STATE) === IDLE) {
         this.#failures[known] = 0;
         this.#time[known] = 0;
@@ -364,6 +365,11 @@ export class PeerBook {
     return this.#sources[index]!;
   }
 
+  /** Which peer told of it first; 0: none did. */
+  teller(index: number): number {
+    return this.#state[index]! >> TELLER_SHIFT;
+  }
+
   failures(index: number): number {
     return this.#failures[index]!;
   }
@@ -416,6 +422,12 @@ export class PeerBook {
     this.#rankCounts[sourceRank(sources)]!++;
     this.#sources[index] = sources;
     this.#lookAgain();
+  }
+
+  #setTeller(index: number, teller: number): void {
+    this.#tellerCounts[this.teller(index)]!--;
+    this.#tellerCounts[teller]!++;
+    this.#state[index] = (this.#state[index]! & (STATE | PROVEN)) | (teller << TELLER_SHIFT);
   }
 
   /** The address in KEY has as many ports here as one may have; machines of our own network are not counted. */
