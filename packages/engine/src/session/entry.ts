@@ -26,19 +26,13 @@ import { Limiter } from '../transport/limiter.ts';
 import type { ExtendedHandshake } from '../wire/conversation-sink.ts';
 import { Connections } from './connections.ts';
 import type { SessionCore } from './core.ts';
+import { DiskRecovery } from './disk-recovery.ts';
 import type { EntryOptions } from './entry-options.ts';
 import type { Link } from './link.ts';
 import { PeerFinder } from './peer-finder.ts';
 import { RecordKeeper } from './record-keeper.ts';
 import { bytesIn, chosenFiles, piecePriorities, wantedBytes } from './selection.ts';
 import type { TorrentState } from './types.ts';
-
-/** How often data is synced to the medium while it flows in. */
-const SYNC_MS = 15_000;
-/** How often a failed disk is tried again by itself. */
-const RETRY_MS = 5000;
-/** Faults that say nothing of the file. */
-const SHORTAGES: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN']);
 
 export class Entry implements SwarmSink, DiskSink {
   readonly core: SessionCore;
@@ -77,10 +71,7 @@ export class Entry implements SwarmSink, DiskSink {
   #stopping = false;
   #touched = false;
   readonly #keeper: RecordKeeper;
-  #syncedAtMs = 0;
-  /** Data came since the last sync. */
-  #wrote = false;
-  #retryAtMs = Infinity;
+  readonly #recovery: DiskRecovery;
   #complete = false;
   #trustedBytes = 0;
   #prepared = false;
@@ -124,6 +115,7 @@ export class Entry implements SwarmSink, DiskSink {
     });
     this.swarm.sequential = options.sequential;
     this.#keeper = new RecordKeeper(this);
+    this.#recovery = new DiskRecovery(this);
   }
 
   // -------------------------------------------------------------------------------------------------------- commands
@@ -147,7 +139,7 @@ export class Entry implements SwarmSink, DiskSink {
   pause(): void {
     if (this.#paused || this.state === 'stopped') return;
     this.#paused = true;
-    this.#retryAtMs = Infinity;
+    this.#recovery.end();
     this.finder.leave();
     for (const peer of [...this.swarm.peers]) peer.link.close(PeerFault.Evicted, null);
     if (this.state !== 'checking') this.#go('paused');
@@ -158,7 +150,7 @@ export class Entry implements SwarmSink, DiskSink {
     if (!this.#paused && this.state !== 'error') return;
     this.#paused = false;
     this.disk?.letGo();
-    this.#retry();
+    this.#recovery.retry();
     this.touchRecord();
   }
 
@@ -211,7 +203,7 @@ export class Entry implements SwarmSink, DiskSink {
     if (this.state === 'checking') return;
     this.#complete = false;
     this.swarm.setPriorities(this.#piecePriorities());
-    this.#enter();
+    this.enter();
     this.touchRecord();
   }
 
@@ -262,16 +254,8 @@ export class Entry implements SwarmSink, DiskSink {
   tick(now: number): void {
     if (this.swarm.peers.length > 0 || this.state !== 'seeding' || !this.swarm.still) this.swarm.tick(now);
     this.disk?.tick(now);
-    if (now >= this.#retryAtMs) {
-      this.#retryAtMs = Infinity;
-      this.#retry();
-    }
+    this.#recovery.tick(now);
     this.#keeper.tick(now);
-    if (this.disk !== null && this.#wrote && now - this.#syncedAtMs >= SYNC_MS) {
-      this.#syncedAtMs = now;
-      this.#wrote = false;
-      if (this.disk.needsSync) this.disk.sync((fault) => this.#synced(fault));
-    }
     this.#settleActivity();
   }
 
@@ -312,13 +296,13 @@ export class Entry implements SwarmSink, DiskSink {
       meta = parseInfo(infoBytes, { trackers: this.options.trackers, webSeeds: this.options.webSeeds });
     } catch (error) {
       // it has the right hash: no peer is to blame, the torrent itself is broken
-      return this.#fail({ code: 'EBADTORRENT', message: error instanceof Error ? error.message : 'bad metadata' });
+      return this.fail({ code: 'EBADTORRENT', message: error instanceof Error ? error.message : 'bad metadata' });
     }
     this.#adopt(meta);
   }
 
   onHashesDisagree(): void {
-    this.#fail({ code: 'EBADTORRENT', message: `${this.name}: its two info-hashes are of different torrents` });
+    this.fail({ code: 'EBADTORRENT', message: `${this.name}: its two info-hashes are of different torrents` });
   }
 
   onVerified(piece: number): void {
@@ -329,36 +313,27 @@ export class Entry implements SwarmSink, DiskSink {
   }
 
   onPieceFlushed(): void {
-    this.#wrote = true;
+    this.#keeper.wrote();
     this.touchRecord();
   }
 
   onDone(): void {
     if (this.state === 'checking') return;
-    this.#enter();
+    this.enter();
   }
 
   onDiskFault(fault: IoFault): void {
-    if (this.#retryAtMs === Infinity && !this.#paused) this.#retryAtMs = this.core.turn.now + RETRY_MS;
-    this.core.active.add(this);
-    this.#fail(fault);
-    if (this.state !== 'checking') this.disk!.checkSuspects();
+    this.#recovery.failed(fault);
   }
 
   onDiskWorks(): void {
-    this.#retryAtMs = Infinity;
+    this.#recovery.end();
     this.error = null;
-    this.#enter();
+    this.enter();
   }
 
   onReadFault(piece: number, fault: IoFault): void {
-    // too many reads at once, or the piece went a moment ago: no fault of the disk
-    if (fault.code === 'EBUSY' || fault.code === 'EUNCLAIMED') return;
-    // of a file that was changed all is in doubt; a file system that is away may come back as it was; else it is lost
-    const away = fault.code === 'ENODEV';
-    if (!this.disk!.suspect(piece, fault) && !away && !SHORTAGES.has(fault.code)) this.swarm.lose(piece);
-    this.onDiskFault(fault);
-    if (away) for (const peer of [...this.swarm.peers]) peer.link.close(PeerFault.Evicted, null);
+    this.#recovery.readFailed(piece, fault);
   }
 
   onPeerReady(peer: Peer, handshake: ExtendedHandshake): void {
@@ -436,7 +411,7 @@ export class Entry implements SwarmSink, DiskSink {
     } else this.swarm.restart(claimed, this.disk!.unwritten());
     this.#complete = this.swarm.goal.unflushedCount === 0;
     this.touchRecord();
-    this.#enter();
+    this.enter();
     this.core.entryChecked();
   }
 
@@ -490,6 +465,38 @@ export class Entry implements SwarmSink, DiskSink {
     return toHex(this.infoHash ?? this.infoHashV2!);
   }
 
+  // ----------------------------------------------------------------------------------------------- for its own parts
+
+  /** Into the state that fits. */
+  enter(): void {
+    if (this.#stopping || this.swarm.layout === null) return;
+    if (this.#paused) return this.#go('paused');
+    if (this.error !== null) return this.#go('error');
+    const complete = this.swarm.goal.unflushedCount === 0;
+    if (!complete) {
+      this.#prepare();
+      this.#go('downloading');
+    } else {
+      if (!this.#complete && this.swarm.have!.isFull) this.finder.announcer.completed(this.core.turn.now);
+      this.#complete = true;
+      this.#prepare();
+      if (this.state !== 'seeding') {
+        this.#go('seeding');
+        this.options.sink.onDone(this);
+      }
+    }
+    this.finder.seek();
+  }
+
+  /** It cannot go on as it is. */
+  fail(fault: IoFault): void {
+    const known = this.state === 'error' && this.error?.code === fault.code;
+    this.error = fault;
+    if (this.state === 'checking' || this.#stopping) return;
+    if (!this.#paused) this.#go('error');
+    if (!known) this.options.sink.onError(this, fault);
+  }
+
   // --------------------------------------------------------------------------------------------------------- private
 
   #adopt(meta: Metainfo): void {
@@ -537,27 +544,6 @@ export class Entry implements SwarmSink, DiskSink {
     else this.disk!.reuse(old, restore);
   }
 
-  /** Into the state that fits. */
-  #enter(): void {
-    if (this.#stopping || this.swarm.layout === null) return;
-    if (this.#paused) return this.#go('paused');
-    if (this.error !== null) return this.#go('error');
-    const complete = this.swarm.goal.unflushedCount === 0;
-    if (!complete) {
-      this.#prepare();
-      this.#go('downloading');
-    } else {
-      if (!this.#complete && this.swarm.have!.isFull) this.finder.announcer.completed(this.core.turn.now);
-      this.#complete = true;
-      this.#prepare();
-      if (this.state !== 'seeding') {
-        this.#go('seeding');
-        this.options.sink.onDone(this);
-      }
-    }
-    this.finder.seek();
-  }
-
   /** Files that no piece has bytes of, and full preallocation; once. */
   #prepare(): void {
     if (this.#prepared) return;
@@ -577,46 +563,10 @@ export class Entry implements SwarmSink, DiskSink {
     this.options.sink.onState(this, state);
   }
 
-  #fail(fault: IoFault): void {
-    const known = this.state === 'error' && this.error?.code === fault.code;
-    this.error = fault;
-    if (this.state === 'checking' || this.#stopping) return;
-    if (!this.#paused) this.#go('error');
-    if (!known) this.options.sink.onError(this, fault);
-  }
-
-  #synced(fault: IoFault | null): void {
-    this.core.begin();
-    if (fault !== null) this.onDiskFault(fault);
-    this.touchRecord();
-  }
-
-  /** Tries a failed disk again: first whether it is there, then by what waits to be written. */
-  #retry(): void {
-    if (this.error === null || this.disk === null || this.swarm.layout === null) {
-      this.error = null;
-      return this.#enter();
-    }
-    const again = () => {
-      if (!this.#paused) this.#retryAtMs = this.core.turn.now + RETRY_MS;
-    };
-    again();
-    if (this.disk.checking) return;
-    this.disk.probe((fault) => {
-      this.core.begin();
-      if (this.#stopping || this.disk!.checking) return;
-      if (fault === null) this.swarm.storeHealth.retry();
-      else {
-        again();
-        this.#fail(fault);
-      }
-    });
-  }
-
   /** An entry with nothing going on is not looked at until something comes in. */
   #settleActivity(): void {
-    const idle = this.swarm.peers.length === 0 && this.connections.dialing === 0 && !this.#keeper.dirty;
-    if (!idle || !this.swarm.still || this.#wrote || this.#retryAtMs !== Infinity || this.swarm.picker !== null) return;
+    const idle = this.swarm.peers.length === 0 && this.connections.dialing === 0 && this.#keeper.isIdle;
+    if (!idle || !this.swarm.still || this.#recovery.isDue || this.swarm.picker !== null) return;
     if (this.state !== 'seeding' && this.state !== 'paused') return;
     if (this.finder.book.candidateCount > 0 && !this.#paused) return;
     this.core.active.delete(this);
