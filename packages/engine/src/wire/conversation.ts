@@ -21,9 +21,9 @@
 
 import { assert } from '../base/assert.ts';
 import type { Bitfield } from '../base/bitfield.ts';
-import { equal, readU16, readU32, writeU32 } from '../base/bytes.ts';
+import { equal, readU16, readU32 } from '../base/bytes.ts';
 import { PeerFault } from '../base/errors.ts';
-import { BLOCK_BYTES, type SlotPool } from '../base/slot-pool.ts';
+import type { SlotPool } from '../base/slot-pool.ts';
 import type { ConversationSink, ExtendedHandshake } from './conversation-sink.ts';
 import {
   buildExtendedHandshake,
@@ -36,8 +36,6 @@ import {
 } from './extensions.ts';
 import { ADMIT, Framer, type FrameSink, SKIP } from './framing.ts';
 import {
-  encodeHandshake,
-  HANDSHAKE_BYTES,
   HANDSHAKE_HEAD_BYTES,
   INFO_HASH_AT,
   offersDht,
@@ -46,31 +44,12 @@ import {
   PEER_ID_BYTES,
   RESERVED_AT,
 } from './handshake.ts';
-import { MAX_HOLEPUNCH_BYTES, parseHolepunch } from './holepunch.ts';
-import {
-  EXTENDED_HEAD_BYTES,
-  encodeBitfield,
-  encodeBlockRange,
-  encodeExtendedHead,
-  encodeKeepAlive,
-  encodePieceHead,
-  encodePieceIndex,
-  encodePlain,
-  encodePort,
-  HAVE_BYTES,
-  KEEP_ALIVE_BYTES,
-  lengthOf,
-  MAX_BITFIELD_BYTES,
-  MAX_BLOCK_BYTES,
-  MAX_PIECES,
-  MessageId,
-  PIECE_HEAD_BYTES,
-  PLAIN_BYTES,
-  PORT_BYTES,
-  REQUEST_BYTES,
-} from './messages.ts';
+import { parseHolepunch } from './holepunch.ts';
+import { MessageWriter } from './message-writer.ts';
+import { lengthOf, MAX_BITFIELD_BYTES, MAX_BLOCK_BYTES, MAX_PIECES, MessageId } from './messages.ts';
+import { Offers } from './offers.ts';
 import { type OutBatch, OutBuffer } from './out-buffer.ts';
-import { MAX_PEX_BYTES, PEX_FLOOD_BYTES, parsePex } from './pex.ts';
+import { parsePex } from './pex.ts';
 import { MetadataKind, metadataHead, parseMetadataMessage } from './ut-metadata.ts';
 
 export class Conversation implements FrameSink {
@@ -96,18 +75,15 @@ export class Conversation implements FrameSink {
   lastSentMs = 0;
   closed = false;
 
-  private readonly slots: SlotPool;
   private readonly framer: Framer;
   private readonly out: OutBuffer;
+  private readonly say: MessageWriter;
+  private readonly offers: Offers = new Offers();
   /** -1: not known yet. */
   private pieceCount = -1;
-  private greeted = false;
   private heardGreeting = false;
   /** The info-hash that the answer must name; null: any. */
   private expectedHash: Uint8Array | null = null;
-  private offersMetadata = false;
-  private offersPex = false;
-  private offersHolepunch = false;
   /** The peer sent a message that may not stand before its bitfield, or the bitfield. */
   private peerSpoke = false;
   private saidWhatWeHave = false;
@@ -116,11 +92,11 @@ export class Conversation implements FrameSink {
   private inLength = 0;
 
   constructor(slots: SlotPool, outgoing: boolean, sink: ConversationSink) {
-    this.slots = slots;
     this.outgoing = outgoing;
     this.sink = sink;
     this.framer = new Framer(slots, this);
     this.out = new OutBuffer(slots);
+    this.say = new MessageWriter(this.out, slots);
   }
 
   // ----------------------------------------------------------------------------------------------------------- input
@@ -142,13 +118,9 @@ export class Conversation implements FrameSink {
     peerId: Uint8Array,
     reserved?: { readonly v2?: boolean; readonly dht?: boolean },
   ): void {
-    assert(!this.greeted, 'a second handshake');
-    assert(infoHash.length === 20 && peerId.length === PEER_ID_BYTES, 'info-hash and peer id are 20 bytes');
     const v2 = reserved?.v2 === true;
-    this.greeted = true;
     if (this.outgoing && !v2) this.expectedHash = infoHash.slice();
-    const at = this.out.reserve(HANDSHAKE_BYTES);
-    if (at >= 0) encodeHandshake(this.out.arena, at, infoHash, peerId, v2, reserved?.dht === true);
+    this.say.handshake(infoHash, peerId, v2, reserved?.dht === true);
   }
 
   /** The metadata is known: from now on piece numbers and the bitfield's size are checked. */
@@ -159,12 +131,8 @@ export class Conversation implements FrameSink {
   /** Says nothing to a peer without the extension protocol. May be repeated when something changed. */
   extendedHandshake(own: OwnHandshake): void {
     if (!this.extended) return;
-    this.offersMetadata = !own.privateTorrent;
-    this.offersPex = own.pex && !own.privateTorrent;
-    this.offersHolepunch = own.holepunch;
-    const body = buildExtendedHandshake(own);
-    const at = this.reserveExtended(ExtendedId.Handshake, body.length);
-    if (at >= 0) this.out.arena.set(body, at);
+    this.offers.make(own);
+    this.say.extension(ExtendedId.Handshake, buildExtendedHandshake(own));
   }
 
   /** What we have, in the shortest legal way. Once, before anything but `extendedHandshake`. */
@@ -173,77 +141,72 @@ export class Conversation implements FrameSink {
     assert(this.heardGreeting || this.closed, 'bitfield before the handshake is in');
     this.saidWhatWeHave = true;
     if (have.count === 0) {
-      if (this.fast) this.plain(MessageId.HaveNone);
-    } else if (this.fast && have.isFull) this.plain(MessageId.HaveAll);
-    else {
-      const at = this.reserve(PLAIN_BYTES + have.bytes.length);
-      if (at >= 0) encodeBitfield(this.out.arena, at, have.bytes);
-    }
+      if (this.fast) this.say.plain(MessageId.HaveNone);
+    } else if (this.fast && have.isFull) this.say.plain(MessageId.HaveAll);
+    else this.say.bitfield(have);
   }
 
   choke(): void {
     if (this.amChoking) return;
     this.amChoking = true;
-    this.plain(MessageId.Choke);
+    this.say.plain(MessageId.Choke);
   }
 
   unchoke(): void {
     if (!this.amChoking) return;
     this.amChoking = false;
-    this.plain(MessageId.Unchoke);
+    this.say.plain(MessageId.Unchoke);
   }
 
   interested(): void {
     if (this.amInterested) return;
     this.amInterested = true;
-    this.plain(MessageId.Interested);
+    this.say.plain(MessageId.Interested);
   }
 
   notInterested(): void {
     if (!this.amInterested) return;
     this.amInterested = false;
-    this.plain(MessageId.NotInterested);
+    this.say.plain(MessageId.NotInterested);
   }
 
   have(piece: number): void {
-    this.pieceIndex(MessageId.Have, piece);
+    this.say.pieceIndex(MessageId.Have, piece);
   }
 
   request(piece: number, begin: number, length: number): void {
-    this.blockRange(MessageId.Request, piece, begin, length);
+    this.say.blockRange(MessageId.Request, piece, begin, length);
   }
 
   cancel(piece: number, begin: number, length: number): void {
-    this.blockRange(MessageId.Cancel, piece, begin, length);
+    this.say.blockRange(MessageId.Cancel, piece, begin, length);
   }
 
   /** BEP 6; says nothing when it was not agreed, likewise the two below. */
   reject(piece: number, begin: number, length: number): void {
-    if (this.fast) this.blockRange(MessageId.Reject, piece, begin, length);
+    if (this.fast) this.say.blockRange(MessageId.Reject, piece, begin, length);
   }
 
   allowedFast(piece: number): void {
-    if (this.fast) this.pieceIndex(MessageId.AllowedFast, piece);
+    if (this.fast) this.say.pieceIndex(MessageId.AllowedFast, piece);
   }
 
   suggest(piece: number): void {
-    if (this.fast) this.pieceIndex(MessageId.Suggest, piece);
+    if (this.fast) this.say.pieceIndex(MessageId.Suggest, piece);
   }
 
   keepAlive(): void {
-    const at = this.reserve(KEEP_ALIVE_BYTES);
-    if (at >= 0) encodeKeepAlive(this.out.arena, at);
+    this.say.keepAlive();
   }
 
   /** A whole block of 16 KiB, header and payload in one view. Takes over one hold on the slot. */
   pieceBlock(slot: number, piece: number, begin: number): void {
-    this.out.pushSlot(slot, this.slots.wireBlock(slot, piece, begin));
+    this.say.pieceBlock(slot, piece, begin);
   }
 
   /** `length` bytes of a slot from `offset` on, as the block at `begin`. Takes over one hold on the slot. */
   pieceSlice(slot: number, offset: number, piece: number, begin: number, length: number): void {
-    this.pieceHead(piece, begin, length);
-    this.pieceBytes(slot, offset, length);
+    this.say.pieceSlice(slot, offset, piece, begin, length);
   }
 
   /**
@@ -251,23 +214,12 @@ export class Conversation implements FrameSink {
    * MAX_BLOCK_BYTES. Takes over one hold on each slot.
    */
   pieceSpan(slots: Int32Array, count: number, offset: number, piece: number, begin: number, length: number): void {
-    assert(offset < BLOCK_BYTES && offset + length <= count * BLOCK_BYTES, 'a span outside its slots');
-    this.pieceHead(piece, begin, length);
-    let left = length;
-    for (let i = 0; i < count; i++) {
-      const from = i === 0 ? offset : 0;
-      const n = Math.min(left, BLOCK_BYTES - from);
-      if (n > 0) this.pieceBytes(slots[i]!, from, n);
-      else this.slots.release(slots[i]!);
-      left -= n;
-    }
+    this.say.pieceSpan(slots, count, offset, piece, begin, length);
   }
 
   /** BEP 54; says nothing to a peer that did not offer it (see `supports`), likewise those below. */
   dontHave(piece: number): void {
-    if (!this.supports.dontHave) return;
-    const at = this.reserveExtended(this.supports.dontHaveId, 4);
-    if (at >= 0) writeU32(this.out.arena, at, piece);
+    if (this.supports.dontHave) this.say.extensionU32(this.supports.dontHaveId, piece);
   }
 
   metadataRequest(piece: number): void {
@@ -285,33 +237,27 @@ export class Conversation implements FrameSink {
 
   /** A body that `buildPex` made, copied. */
   pex(body: Uint8Array): void {
-    this.extension(this.supports.pexId, body);
+    if (this.supports.pex) this.say.extension(this.supports.pexId, body);
   }
 
   /** The torrent turned out to be private: what only public ones offer is not looked at any more. */
   withdrawOffers(): void {
-    this.offersMetadata = false;
-    this.offersPex = false;
-    this.offersHolepunch = false;
+    this.offers.withdraw();
   }
 
   /** A body that `buildHolepunch` made, copied. */
   holepunch(body: Uint8Array): void {
-    this.extension(this.supports.holepunchId, body);
+    if (this.supports.holepunch) this.say.extension(this.supports.holepunchId, body);
   }
 
   /** Where our DHT node is (BEP 5); says nothing to a peer without one. */
   port(port: number): void {
-    if (!this.remoteDht) return;
-    const at = this.reserve(PORT_BYTES);
-    if (at >= 0) encodePort(this.out.arena, at, port);
+    if (this.remoteDht) this.say.port(port);
   }
 
   /** libtorrent's live form of BEP 21. */
   uploadOnly(flag: boolean): void {
-    if (!this.supports.uploadOnly) return;
-    const at = this.reserveExtended(this.supports.uploadOnlyId, 1);
-    if (at >= 0) this.out.arena[at] = flag ? 1 : 0;
+    if (this.supports.uploadOnly) this.say.extensionByte(this.supports.uploadOnlyId, flag ? 1 : 0);
   }
 
   /**
@@ -392,7 +338,7 @@ export class Conversation implements FrameSink {
   }
 
   admit(id: number, extendedId: number, length: number): number {
-    if (id === MessageId.Extended) return this.admitExtended(extendedId, length - 2);
+    if (id === MessageId.Extended) return this.extended ? this.offers.admit(extendedId, length - 2) : SKIP;
     if (id === MessageId.Bitfield) return this.admitBitfield(length - 1);
     const right = lengthOf(id);
     if (right === 0) return SKIP;
@@ -549,28 +495,6 @@ export class Conversation implements FrameSink {
     return bytes <= MAX_BITFIELD_BYTES ? ADMIT : PeerFault.TooLong;
   }
 
-  /** What was not offered is skipped, not kept. */
-  private admitExtended(extendedId: number, bodyBytes: number): number {
-    if (!this.extended) return SKIP;
-    switch (extendedId) {
-      case ExtendedId.Handshake:
-        return ADMIT;
-      case ExtendedId.UtMetadata:
-        return this.offersMetadata ? ADMIT : SKIP;
-      case ExtendedId.DontHave:
-        return bodyBytes === 4 ? ADMIT : PeerFault.BadLength;
-      case ExtendedId.UploadOnly:
-        return bodyBytes === 1 ? ADMIT : PeerFault.BadLength;
-      case ExtendedId.UtPex:
-        if (bodyBytes > PEX_FLOOD_BYTES) return PeerFault.Flood;
-        return this.offersPex && bodyBytes <= MAX_PEX_BYTES ? ADMIT : SKIP;
-      case ExtendedId.Holepunch:
-        return this.offersHolepunch && bodyBytes <= MAX_HOLEPUNCH_BYTES ? ADMIT : SKIP;
-      default:
-        return SKIP;
-    }
-  }
-
   /**
    * BEP 6: one of bitfield, have all and have none comes, and comes first. BEP 3 has a bitfield first or never, but aria2
    * sends another, or have all, instead of many haves at once, and all clients take that.
@@ -598,57 +522,8 @@ export class Conversation implements FrameSink {
     this.sink.onFault(fault);
   }
 
-  private reserve(bytes: number): number {
-    assert(this.greeted || this.closed, 'a message before the handshake');
-    return this.out.reserve(bytes);
-  }
-
-  private reserveExtended(extendedId: number, bodyBytes: number): number {
-    const at = this.reserve(EXTENDED_HEAD_BYTES + bodyBytes);
-    if (at < 0) return -1;
-    encodeExtendedHead(this.out.arena, at, extendedId, bodyBytes);
-    return at + EXTENDED_HEAD_BYTES;
-  }
-
-  /** To a peer that takes messages of this number. */
-  private extension(extendedId: number, body: Uint8Array): void {
-    if (extendedId === 0) return;
-    const at = this.reserveExtended(extendedId, body.length);
-    if (at >= 0) this.out.arena.set(body, at);
-  }
-
-  private plain(id: number): void {
-    const at = this.reserve(PLAIN_BYTES);
-    if (at >= 0) encodePlain(this.out.arena, at, id);
-  }
-
-  private pieceIndex(id: number, piece: number): void {
-    const at = this.reserve(HAVE_BYTES);
-    if (at >= 0) encodePieceIndex(this.out.arena, at, id, piece);
-  }
-
-  private blockRange(id: number, piece: number, begin: number, length: number): void {
-    const at = this.reserve(REQUEST_BYTES);
-    if (at >= 0) encodeBlockRange(this.out.arena, at, id, piece, begin, length);
-  }
-
-  private pieceHead(piece: number, begin: number, length: number): void {
-    const at = this.reserve(PIECE_HEAD_BYTES);
-    if (at >= 0) encodePieceHead(this.out.arena, at, piece, begin, length);
-  }
-
-  private pieceBytes(slot: number, offset: number, length: number): void {
-    assert(offset >= 0 && length > 0 && offset + length <= BLOCK_BYTES, 'a slice outside its slot');
-    this.out.pushSlot(slot, this.slots.payload(slot).subarray(offset, offset + length));
-  }
-
   private metadata(kind: number, piece: number, totalSize: number, data: Uint8Array | null): void {
     if (!this.supports.metadata) return;
-    const head = metadataHead(kind, piece, totalSize);
-    const at = this.reserveExtended(this.supports.metadataId, head.length + (data === null ? 0 : data.length));
-    if (at < 0) return;
-    const arena = this.out.arena;
-    for (let i = 0; i < head.length; i++) arena[at + i] = head.charCodeAt(i);
-    if (data !== null) arena.set(data, at + head.length);
+    this.say.extensionText(this.supports.metadataId, metadataHead(kind, piece, totalSize), data);
   }
 }

@@ -43,6 +43,8 @@ export class OutBuffer {
   queuedBytes = 0;
   /** Something was left out for want of room. */
   overflowed = false;
+  /** Takes no more. */
+  closed = false;
   /** Where `reserve` reserves. Another one after each `reserve` and `takeOut`. */
   arena: Uint8Array = NOTHING;
 
@@ -54,7 +56,6 @@ export class OutBuffer {
   /** The other arena; borrowed while a batch is out. */
   private other: Uint8Array = NOTHING;
   private isOut = false;
-  private closed = false;
   /** Ring of queued views; the i-th goes after control byte positions[i]. Its size is a power of two. */
   private ringViews: Uint8Array[] = [];
   private ringSlots: Int32Array = NO_NUMBERS;
