@@ -20,7 +20,8 @@ export type Need =
   | 'danted'
   | 'microsocks'
   | 'squid'
-  | 'sshd'
+  | 'dropbear'
+  | 'ssh'
   | 'namespace'
   | 'lan';
 
@@ -40,7 +41,8 @@ const PROGRAMS: Partial<Record<Need, readonly [program: string, debianPackage: s
   danted: ['danted', 'dante-server'],
   microsocks: ['microsocks', 'microsocks'],
   squid: ['squid', 'squid'],
-  sshd: ['sshd', 'openssh-server'],
+  dropbear: ['dropbear', 'dropbear-bin'],
+  ssh: ['ssh', 'openssh-client'],
 };
 
 /** True inside the wrapper's network namespace: no packet leaves, and addresses outside 127/8 are ours. */

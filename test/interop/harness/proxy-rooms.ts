@@ -140,36 +140,18 @@ export class ProxyRooms {
   /** SOCKS4 and 4a, and 5 without datagrams, by OpenSSH (`ssh -D`), at port 1082. */
   async ssh(): Promise<void> {
     const folder = this.#folder;
-    const make = (name: string): void => {
-      execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', `${folder}/${name}`]);
-    };
-    make('host-key');
-    make('login');
-    writeFileSync(`${folder}/authorized`, readFileSync(`${folder}/login.pub`));
-    writeFileSync(`${folder}/known`, `[127.0.0.1]:2222 ${readFileSync(`${folder}/host-key.pub`, 'utf8')}`);
-    writeFileSync(
-      `${folder}/sshd.conf`,
-      [
-        'ListenAddress 127.0.0.1:2222',
-        `HostKey ${folder}/host-key`,
-        `AuthorizedKeysFile ${folder}/authorized`,
-        'PidFile none',
-        'StrictModes no',
-        'UsePAM no',
-        'PermitRootLogin prohibit-password',
-        '',
-      ].join('\n'),
-    );
-    const server = `mount -t tmpfs none /run && mkdir /run/sshd && exec "$(command -v sshd)" -D -e -f ${folder}/sshd.conf`;
-    this.proxy.start('sh', ['-c', server], this.#proxyFiles);
+    const [hostKey, login, home] = [`${folder}/host-key`, `${folder}/login`, `${folder}/home`];
+    const told = execFileSync('dropbearkey', ['-t', 'ed25519', '-f', hostKey], { encoding: 'utf8', stdio: 'pipe' });
+    writeFileSync(`${folder}/known`, `[127.0.0.1]:2222 ${/^ssh-ed25519 .*$/m.exec(told)![0]}\n`);
+    execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', login]);
+    mkdirSync(`${home}/.ssh`, { recursive: true, mode: 0o700 });
+    writeFileSync(`${home}/.ssh/authorized_keys`, readFileSync(`${login}.pub`), { mode: 0o600 });
+    // who may log in is read from the user's own folder, which is another one there
+    const script = `mount --bind ${home} ~root && exec dropbear -F -E -s -P "" -r ${hostKey} -p 127.0.0.1:2222`;
+    this.proxy.start('sh', ['-c', script], this.#proxyFiles);
     await this.#listens(this.proxy, '127.0.0.1', 2222);
-    const options = [
-      'IdentitiesOnly=yes',
-      'BatchMode=yes',
-      'ExitOnForwardFailure=yes',
-      `UserKnownHostsFile=${folder}/known`,
-    ];
-    const args = ['-F', 'none', '-N', '-D', `${PROXY}:1082`, '-i', `${folder}/login`, '-p', '2222'];
+    const options = ['BatchMode=yes', 'ExitOnForwardFailure=yes', `UserKnownHostsFile=${folder}/known`];
+    const args = ['-F', 'none', '-N', '-D', `${PROXY}:1082`, '-i', login, '-p', '2222'];
     this.proxy.start('ssh', [...args, ...options.flatMap((one) => ['-o', one]), 'root@127.0.0.1']);
     await this.#listens(this.proxy, PROXY, 1082);
   }
