@@ -8,7 +8,7 @@
  * Invariants: no sink is called from inside a call; each job is answered once; no descriptor is closed while a call uses
  * it; a file is the same file for as long as it is known here: when it was removed or replaced underneath, a write to it
  * fails with ENOENT until `release` or `stat` forgets it, since what was written before is gone.
- * Limits: 256 open files, fewer where `ulimit -n` is low; 512 buffers a call.
+ * Limits: 256 open files, fewer where `ulimit -n` is low.
  */
 
 import { fdatasync, fstat, readv, writev } from 'node:fs';
@@ -16,11 +16,12 @@ import type { IoFault } from '../base/errors.ts';
 import type { FileRef, FileSink, FileStatSink, Files } from '../base/ports.ts';
 import { openLimit } from './descriptors.ts';
 import { fault, faultOf } from './fault.ts';
+import { AccessKind, FileAccess } from './file-access.ts';
 import { FileOp, type FileRequest } from './file-jobs.ts';
 import { type Answer, FileThreadLink, plainRequest } from './file-link.ts';
+import { KnownFile } from './known-file.ts';
+import { type Syncer, SyncJob } from './sync-job.ts';
 
-/** Buffers a call; the system takes 1,024 and stops silently there. */
-const MAX_VIEWS = 512;
 /** An access up to this goes whole to the file thread, while the file was used little. */
 const SMALL_BYTES = 65_536;
 /** From this use on, a file is kept open. */
@@ -28,65 +29,10 @@ const SMALL_USES = 3;
 /** A kept descriptor is looked at again after this time: is its file still there? */
 const LOOK_MS = 1000;
 const ZERO_BYTES = 1 << 20;
-/** Others (connections) hold all descriptors: look again after this time, so many times. */
+/** Others (connections) hold all descriptors: look again after this time. */
 const SHORTAGE_MS = 50;
-const PATIENCE = 200;
-const SYNC_AT_ONCE = 4;
 
-const Kind = { Read: 0, Write: 1, Sync: 2 } as const;
-
-/** A read, write or sync that waits for a descriptor or runs. */
-interface Op {
-  readonly kind: number;
-  readonly job: number;
-  readonly file: KnownFile;
-  readonly offset: number;
-  views: readonly Uint8Array[];
-  readonly sink: FileSink;
-  /** Writes that follow right behind in the file and go out with this one. */
-  readonly followers: Op[];
-  /** Bytes moved so far, and where that is: view index and bytes into it. */
-  bytes: number;
-  view: number;
-  at: number;
-}
-
-class KnownFile {
-  readonly ref: FileRef;
-  fd = -1;
-  writable = false;
-  /** Calls that use the descriptor. */
-  busy = 0;
-  opening = false;
-  /** Close once not busy. */
-  doomed = false;
-  smallUses = 0;
-  lookedMs = 0;
-  device = 0;
-  inode = 0;
-  /** All that was written through here is on the medium. */
-  synced = false;
-  writes = 0;
-  /** How often it may still find no descriptor before that is a fault. */
-  patience = PATIENCE;
-  /** Where the furthest write through here ended: a file that is shorter was cut underneath. */
-  end = 0;
-  readonly waiting: Op[] = [];
-  /** The write under way, and those behind it: the system lets one write into a file at a time and others spin. */
-  writing: Op | null = null;
-  readonly toWrite: Op[] = [];
-  readonly whenIdle: (() => void)[] = [];
-
-  constructor(ref: FileRef) {
-    this.ref = ref;
-  }
-
-  get idle(): boolean {
-    return this.busy === 0 && !this.opening && this.waiting.length === 0;
-  }
-}
-
-export class HostFiles implements Files {
+export class HostFiles implements Files, Syncer {
   /** How many files may be open at once. */
   readonly maxOpen: number;
   readonly #memory: SharedArrayBuffer;
@@ -108,11 +54,11 @@ export class HostFiles implements Files {
   }
 
   read(job: number, file: FileRef, offset: number, views: readonly Uint8Array[], sink: FileSink): void {
-    this.#access(Kind.Read, job, file, offset, views, sink);
+    this.#access(AccessKind.Read, job, file, offset, views, sink);
   }
 
   write(job: number, file: FileRef, offset: number, views: readonly Uint8Array[], sink: FileSink): void {
-    this.#access(Kind.Write, job, file, offset, views, sink);
+    this.#access(AccessKind.Write, job, file, offset, views, sink);
   }
 
   /** bytes: files synced. What is not there needs no sync. */
@@ -206,19 +152,7 @@ export class HostFiles implements Files {
   syncOne(job: number, file: FileRef, sink: FileSink): void {
     const known = this.#file(file);
     if (known.synced) setImmediate(() => sink.onFile(job, null, 0));
-    else
-      this.#enqueue({
-        kind: Kind.Sync,
-        job,
-        file: known,
-        offset: 0,
-        views: [],
-        sink,
-        followers: [],
-        bytes: 0,
-        view: 0,
-        at: 0,
-      });
+    else this.#enqueue(new FileAccess(AccessKind.Sync, job, known, 0, [], sink));
   }
 
   syncFolders(files: readonly FileRef[], done: (why: IoFault | null) => void): void {
@@ -229,7 +163,7 @@ export class HostFiles implements Files {
 
   #access(kind: number, job: number, ref: FileRef, offset: number, views: readonly Uint8Array[], sink: FileSink): void {
     const file = this.#file(ref);
-    if (kind === Kind.Write) {
+    if (kind === AccessKind.Write) {
       file.synced = false;
       file.writes += 1;
     }
@@ -239,7 +173,7 @@ export class HostFiles implements Files {
         return;
       }
     }
-    this.#enqueue({ kind, job, file, offset, views, sink, followers: [], bytes: 0, view: 0, at: 0 });
+    this.#enqueue(new FileAccess(kind, job, file, offset, views, sink));
   }
 
   #isSmall(views: readonly Uint8Array[]): boolean {
@@ -261,19 +195,18 @@ export class HostFiles implements Files {
   ): void {
     file.smallUses += 1;
     file.busy += 1;
-    const op = kind === Kind.Read ? FileOp.Read : FileOp.Write;
+    const op = kind === AccessKind.Read ? FileOp.Read : FileOp.Write;
     this.#thread.askPacked(op, file.ref, false, offset, views, (why, r) => {
       const bytes = r.a;
       this.#unbusy(file);
-      if (isShortage(why))
-        this.#enqueue({ kind, job, file, offset, views, sink, bytes: 0, view: 0, at: 0, followers: [] });
+      if (isShortage(why)) this.#enqueue(new FileAccess(kind, job, file, offset, views, sink));
       else sink.onFile(job, why, bytes);
     });
   }
 
-  #enqueue(op: Op): void {
+  #enqueue(op: FileAccess): void {
     const file = op.file;
-    const usable = file.fd !== -1 && !file.doomed && (op.kind !== Kind.Write || file.writable);
+    const usable = file.fd !== -1 && !file.doomed && (op.kind !== AccessKind.Write || file.writable);
     if (usable && file.waiting.length === 0) {
       this.#start(op);
       return;
@@ -285,7 +218,7 @@ export class HostFiles implements Files {
   /** Opens for what waits, once nothing runs on a descriptor that does not do. */
   #openFor(file: KnownFile): void {
     if (file.opening || file.waiting.length === 0) return;
-    const writes = file.waiting.some((op) => op.kind === Kind.Write);
+    const writes = file.waiting.some((op) => op.kind === AccessKind.Write);
     if (file.fd !== -1) {
       if (!file.doomed && (!writes || file.writable)) {
         this.#startWaiting(file);
@@ -324,7 +257,7 @@ export class HostFiles implements Files {
         return;
       }
     }
-    file.patience = PATIENCE;
+    file.restorePatience();
     if (why !== null) {
       const ops = file.waiting.splice(0);
       for (const op of ops) op.sink.onFile(op.job, why, 0);
@@ -347,8 +280,7 @@ export class HostFiles implements Files {
   }
 
   #failReplaced(file: KnownFile): void {
-    const path = [file.ref.root, ...file.ref.path].join('/');
-    const why = fault('ENOENT', `${path} was removed or replaced while in use`);
+    const why = fault('ENOENT', `${file.path} was removed or replaced while in use`);
     for (const op of file.waiting.splice(0)) op.sink.onFile(op.job, why, 0);
     this.#settle(file);
   }
@@ -357,13 +289,13 @@ export class HostFiles implements Files {
     const ops = file.waiting.splice(0);
     for (let i = 0; i < ops.length; i++) {
       const op = ops[i]!;
-      if (op.kind === Kind.Write && !file.writable) file.waiting.push(op);
+      if (op.kind === AccessKind.Write && !file.writable) file.waiting.push(op);
       else this.#start(op);
     }
     if (file.waiting.length > 0) this.#openFor(file);
   }
 
-  #start(op: Op): void {
+  #start(op: FileAccess): void {
     const file = op.file;
     file.busy += 1;
     this.#open.delete(file);
@@ -380,7 +312,7 @@ export class HostFiles implements Files {
         return;
       }
       file.doomed = true;
-      const path = [file.ref.root, ...file.ref.path].join('/');
+      const { path } = file;
       if (error === null && stat.nlink > 0) {
         this.#finish(op, fault('EIO_SHORT', `${path} is shorter than it was`));
         return;
@@ -392,16 +324,16 @@ export class HostFiles implements Files {
     });
   }
 
-  #go(op: Op): void {
+  #go(op: FileAccess): void {
     const file = op.file;
-    if (op.kind === Kind.Write && file.writing !== op) {
+    if (op.kind === AccessKind.Write && file.writing !== op) {
       if (file.writing !== null) {
         file.toWrite.push(op);
         return;
       }
       file.writing = op;
     }
-    if (op.kind === Kind.Sync) {
+    if (op.kind === AccessKind.Sync) {
       const writes = file.writes;
       fdatasync(file.fd, (error) => {
         if (error === null && writes === file.writes) file.synced = true;
@@ -409,55 +341,43 @@ export class HostFiles implements Files {
       });
       return;
     }
-    const views = nextViews(op);
+    const views = op.remaining();
     if (views.length === 0) {
       // nothing to move; the answer still comes later
       setImmediate(() => this.#finish(op, null));
       return;
     }
     const moved = (error: Error | null, bytes: number): void => this.#moved(op, error, bytes);
-    if (op.kind === Kind.Read) readv(file.fd, views, op.offset + op.bytes, moved);
+    if (op.kind === AccessKind.Read) readv(file.fd, views, op.offset + op.bytes, moved);
     else writev(file.fd, views, op.offset + op.bytes, moved);
   }
 
-  #moved(op: Op, error: Error | null, bytes: number): void {
+  #moved(op: FileAccess, error: Error | null, bytes: number): void {
     if (error !== null) {
-      this.#finish(op, this.#faultOf(error, op.kind === Kind.Read ? 'read' : 'write', op.file));
+      this.#finish(op, this.#faultOf(error, op.kind === AccessKind.Read ? 'read' : 'write', op.file));
       return;
     }
     if (bytes === 0) {
-      const path = [op.file.ref.root, ...op.file.ref.path].join('/');
-      this.#finish(op, fault('EIO_SHORT', `${path} is shorter than it should be`));
+      this.#finish(op, fault('EIO_SHORT', `${op.file.path} is shorter than it should be`));
       return;
     }
-    op.bytes += bytes;
-    if (op.kind === Kind.Write) op.file.end = Math.max(op.file.end, op.offset + op.bytes);
-    for (let left = bytes; left > 0; ) {
-      const room = op.views[op.view]!.length - op.at;
-      if (left < room) {
-        op.at += left;
-        break;
-      }
-      left -= room;
-      op.view += 1;
-      op.at = 0;
-    }
-    while (op.view < op.views.length && op.views[op.view]!.length === 0) op.view += 1;
-    if (op.view === op.views.length) this.#finish(op, null);
+    op.advance(bytes);
+    if (op.kind === AccessKind.Write) op.file.end = Math.max(op.file.end, op.offset + op.bytes);
+    if (op.isDone) this.#finish(op, null);
     else this.#go(op);
   }
 
-  #finish(op: Op, why: IoFault | null): void {
+  #finish(op: FileAccess, why: IoFault | null): void {
     if (op.file.writing === op) {
       op.file.writing = null;
       const next = op.file.toWrite.shift();
       if (next !== undefined) {
-        joinFollowers(next, op.file.toWrite);
+        next.join(op.file.toWrite);
         this.#go(next);
       }
     }
     for (const follower of op.followers) {
-      const bytes = why === null ? bytesIn(follower.views) : 0;
+      const bytes = why === null ? follower.length : 0;
       op.bytes = Math.max(0, op.bytes - bytes);
       this.#unbusy(follower.file);
       follower.sink.onFile(follower.job, why, bytes);
@@ -577,7 +497,7 @@ export class HostFiles implements Files {
   }
 
   #faultOf(error: unknown, verb: string, file: KnownFile): IoFault {
-    return faultOf(error, `${verb} ${[file.ref.root, ...file.ref.path].join('/')}`);
+    return faultOf(error, `${verb} ${file.path}`);
   }
 
   /** Full preallocation: zeros from `from` to `size`, 1 MiB at a time, each through a write of its own. */
@@ -593,7 +513,7 @@ export class HostFiles implements Files {
       onFile: (_job, why) => {
         if (why !== null) sink.onFile(job, why, before);
         else if (known !== this.#known.get(file)) {
-          sink.onFile(job, fault('ECANCELED', `gave up filling ${[file.root, ...file.path].join('/')}`), before);
+          sink.onFile(job, fault('ECANCELED', `gave up filling ${known.path}`), before);
         } else this.#zeros(job, file, before, from + length, size, sink);
       },
     });
@@ -611,66 +531,6 @@ function zeros(): Uint8Array {
   return zeroBytes;
 }
 
-/** Takes off `queue` what is to be written right behind `op`, to go out in the same call. */
-function joinFollowers(op: Op, queue: Op[]): void {
-  let end = op.offset + bytesIn(op.views);
-  while (queue.length > 0 && queue[0]!.offset === end && op.views.length + queue[0]!.views.length <= MAX_VIEWS) {
-    const follower = queue.shift()!;
-    op.followers.push(follower);
-    op.views = [...op.views, ...follower.views];
-    end += bytesIn(follower.views);
-  }
-}
-
-function bytesIn(views: readonly Uint8Array[]): number {
-  let bytes = 0;
-  for (const view of views) bytes += view.length;
-  return bytes;
-}
-
-/** What is left of an operation, at most MAX_VIEWS views. */
-function nextViews(op: Op): readonly Uint8Array[] {
-  if (op.view === 0 && op.at === 0 && op.views.length <= MAX_VIEWS) return op.views;
-  const views = op.views.slice(op.view, op.view + MAX_VIEWS);
-  if (op.at > 0) views[0] = views[0]!.subarray(op.at);
-  return views;
-}
-
 function requestFor(op: number, file: FileRef): Omit<FileRequest, 'id'> {
   return { ...plainRequest(op, file.root), path: file.path, executable: file.executable };
-}
-
-/** Syncs files a few at a time, then their folders: a new name is durable only when its folder is. */
-class SyncJob implements FileSink {
-  readonly #files: HostFiles;
-  readonly #job: number;
-  readonly #refs: readonly FileRef[];
-  readonly #sink: FileSink;
-  #next = 0;
-  #running = 0;
-  #synced = 0;
-  #fault: IoFault | null = null;
-
-  constructor(files: HostFiles, job: number, refs: readonly FileRef[], sink: FileSink) {
-    this.#files = files;
-    this.#job = job;
-    this.#refs = refs;
-    this.#sink = sink;
-  }
-
-  start(): void {
-    while (this.#running < SYNC_AT_ONCE && this.#next < this.#refs.length) {
-      this.#running += 1;
-      this.#files.syncOne(0, this.#refs[this.#next++]!, this);
-    }
-    if (this.#running > 0) return;
-    this.#files.syncFolders(this.#refs, (why) => this.#sink.onFile(this.#job, this.#fault ?? why, this.#synced));
-  }
-
-  onFile(_job: number, why: IoFault | null): void {
-    this.#running -= 1;
-    if (why === null) this.#synced += 1;
-    else if (why.code !== 'ENOENT') this.#fault ??= why;
-    this.start();
-  }
 }
