@@ -51,7 +51,7 @@ export interface Tracker {
 
 export class Walk {
   readonly family: Family;
-  /** What it goes along, live: the lists are the Announcer's own. */
+  /** What it goes along, live: the lists are the TrackerList's own. */
   readonly tiers: readonly (readonly Tracker[])[];
   /** What makes it the same walk after trackers were added or taken away. */
   readonly key: object;

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { type Asked, Bench, event, HASH, host, MINUTE } from '../../test/announce-kit.ts';
 import { encode } from '../codec/bencode.ts';
-import { MAX_TRACKERS } from './announce.ts';
 import { parseAnnounce, parseScrape } from './tracker-http.ts';
+import { MAX_TRACKERS } from './tracker-list.ts';
 
 describe('one tracker', () => {
   it('says started, then nothing special at each interval, with constant key and session totals', () => {

@@ -17,14 +17,14 @@
  * told `completed` and `stopped`. Each path hears `started` first, and `stopped` once if it answered well, or may have
  * heard a `started` that was given up.
  *
- * Limits: MAX_TRACKERS a torrent.
+ * Limits: those of TrackerList.
  */
 
 import { assert } from '../base/assert.ts';
 import type { IoFault } from '../base/errors.ts';
 import type { Rng } from '../base/random.ts';
 import type { AnnounceFigures, AnnounceMode, AnnouncerOptions, AnnounceSink } from './announce-options.ts';
-import { makeTracker, type Path, type Tracker, trackerStatus, Walk } from './announce-state.ts';
+import { type Path, type Tracker, trackerStatus, Walk } from './announce-state.ts';
 import {
   type AnnounceEvent,
   type AnnounceReply,
@@ -35,6 +35,7 @@ import {
   type TrackerStatus,
 } from './tracker.ts';
 import { scrapeUrl } from './tracker-http.ts';
+import { TrackerList } from './tracker-list.ts';
 
 export type { AnnounceFigures, AnnounceMode, AnnouncerOptions, AnnounceSink };
 
@@ -46,8 +47,6 @@ export const STOP_TIMEOUT_MS = 5_000;
 export const LAST_TIMEOUT_MS = 1_000;
 /** Peers asked for (libtorrent's figure). */
 export const NUM_WANT = 200;
-/** Real lists end below 150; a magnet of 10,000 must not cost what it names. */
-export const MAX_TRACKERS = 500;
 /** Back-off by libtorrent's rule, 5 s + 5 s x fails^2 x 2.5, at most an hour. */
 const BACKOFF_STEP_MS = 5_000;
 const BACKOFF_GROWTH = 2.5;
@@ -72,7 +71,7 @@ export class Announcer {
   readonly #families: readonly Family[];
   readonly #rng: Rng;
   readonly #sink: AnnounceSink;
-  readonly #tiers: Tracker[][] = [];
+  readonly #trackers: TrackerList;
   readonly #requests: Request[] = [];
   #walks: Walk[] = [];
   #mode: AnnounceMode;
@@ -93,8 +92,8 @@ export class Announcer {
     this.#sink = options.sink;
     this.#mode = options.mode;
     this.#exclusive = options.exclusive;
-    this.#fill(options.tiers, new Map());
-    for (const tier of this.#tiers) this.#rng.shuffle(tier);
+    this.#trackers = new TrackerList(options.families, options.tiers);
+    for (const tier of this.#trackers.tiers) this.#rng.shuffle(tier);
     this.#arrange(0);
   }
 
@@ -159,7 +158,7 @@ export class Announcer {
       walk.dueAt = Number.POSITIVE_INFINITY;
       walk.working = null;
     }
-    for (const tier of this.#tiers) for (const tracker of tier) this.#part(tracker);
+    for (const tracker of this.#trackers.all()) this.#part(tracker);
   }
 
   /**
@@ -193,7 +192,7 @@ export class Announcer {
     for (const { working } of this.#walks) {
       if (working !== null && !paths.has(working.tracker)) paths.set(working.tracker, working);
     }
-    const first = this.#firstUsable();
+    const first = this.#trackers.firstUsable;
     if (paths.size === 0 && first !== null) paths.set(first, first.paths[0]!);
     let asked = false;
     for (const [tracker, path] of paths) {
@@ -217,24 +216,16 @@ export class Announcer {
   }
 
   /** Adds to the end of a tier (default: a new last one). False: no tracker URL, known already, or MAX_TRACKERS reached. */
-  addTracker(now: number, url: string, tier: number = this.#tiers.length): boolean {
-    const tracker = this.#make(url);
-    if (tracker === null || this.trackerCount >= MAX_TRACKERS) return false;
-    if (tier < this.#tiers.length) this.#tiers[Math.max(0, tier)]!.push(tracker);
-    else this.#tiers.push([tracker]);
+  addTracker(now: number, url: string, tier: number = this.#trackers.tiers.length): boolean {
+    if (!this.#trackers.add(url, tier)) return false;
     this.#arrange(now);
     return true;
   }
 
   /** Forgets a tracker, with a `stopped` if it knows us. False: there is none of this URL. */
   removeTracker(now: number, url: string): boolean {
-    const tracker = this.#find(url.trim());
+    const tracker = this.#trackers.remove(url);
     if (tracker === null) return false;
-    for (let t = this.#tiers.length - 1; t >= 0; t--) {
-      const at = this.#tiers[t]!.indexOf(tracker);
-      if (at >= 0) this.#tiers[t]!.splice(at, 1);
-      if (this.#tiers[t]!.length === 0) this.#tiers.splice(t, 1);
-    }
     this.#part(tracker);
     this.#arrange(now);
     return true;
@@ -242,13 +233,8 @@ export class Announcer {
 
   /** Puts another in the place of one. False: the old one is not there, or the new one is none or known already. */
   replaceTracker(now: number, oldUrl: string, newUrl: string): boolean {
-    const old = this.#find(oldUrl.trim());
-    const tracker = this.#make(newUrl);
-    if (old === null || tracker === null) return false;
-    for (const tier of this.#tiers) {
-      const at = tier.indexOf(old);
-      if (at >= 0) tier[at] = tracker;
-    }
+    const old = this.#trackers.replace(oldUrl, newUrl);
+    if (old === null) return false;
     this.#part(old);
     this.#arrange(now);
     return true;
@@ -256,11 +242,7 @@ export class Announcer {
 
   /** Has these and no others, in this order. Those that stay keep their state; those that go hear `stopped`. */
   setTrackers(now: number, tiers: readonly (readonly string[])[]): void {
-    const before = new Map<string, Tracker>();
-    for (const tier of this.#tiers) for (const tracker of tier) before.set(tracker.url, tracker);
-    this.#tiers.length = 0;
-    this.#fill(tiers, before);
-    for (const tracker of before.values()) if (this.#find(tracker.url) === null) this.#part(tracker);
+    for (const tracker of this.#trackers.set(tiers)) this.#part(tracker);
     this.#arrange(now);
   }
 
@@ -279,14 +261,12 @@ export class Announcer {
   }
 
   get trackerCount(): number {
-    let count = 0;
-    for (const tier of this.#tiers) count += tier.length;
-    return count;
+    return this.#trackers.count;
   }
 
   /** The URLs in their present order, for writing down. */
   tiers(): string[][] {
-    return this.#tiers.map((tier) => tier.map((tracker) => tracker.url));
+    return this.#trackers.urls();
   }
 
   status(now: number): TrackerStatus[] {
@@ -296,7 +276,9 @@ export class Announcer {
       if (path.fails > 0) return path.retryAt;
       return this.#walks.find((walk) => walk.working === path)?.dueAt ?? Number.POSITIVE_INFINITY;
     };
-    return this.#tiers.flatMap((tier, t) => tier.map((tracker) => trackerStatus(tracker, t, now, isAsking, nextAt)));
+    return this.#trackers.tiers.flatMap((tier, t) =>
+      tier.map((tracker) => trackerStatus(tracker, t, now, isAsking, nextAt)),
+    );
   }
 
   // --------------------------------------------------------------------------------------------------------- private
@@ -394,7 +376,7 @@ export class Announcer {
 
   /** The `completed` of one that stops has been heard, or not: now its good-bye, unless it goes on after all. */
   #lastSaid({ path }: Request): void {
-    if (this.#running && this.#find(path.tracker.url) === path.tracker) return;
+    if (this.#running && this.#trackers.find(path.tracker.url) === path.tracker) return;
     this.#sink.fillFigures(figures);
     this.#request(path, Kind.Stop, 'stopped', STOP_TIMEOUT_MS);
   }
@@ -461,7 +443,7 @@ export class Announcer {
     walk.round++;
     walk.working = path;
     // one family leads, or two that find different trackers would shift them for ever
-    if (path.family === this.#families[0] || tracker.paths.length === 1) this.#moveToFront(tracker);
+    if (path.family === this.#families[0] || tracker.paths.length === 1) this.#trackers.moveToFront(tracker);
     if (this.#exclusive) this.#exclude(walk, now);
 
     if (warning !== null) this.#sink.onTrackerWarning(tracker.url, warning);
@@ -472,9 +454,7 @@ export class Announcer {
   /** The tracker that answered in this walk is the only one from now on. */
   #exclude(walk: Walk, now: number): void {
     const { tracker } = walk.working!;
-    for (const tier of this.#tiers) {
-      for (const other of tier) if (other !== tracker && this.#isTold(other)) this.#part(other);
-    }
+    for (const other of this.#trackers.all()) if (other !== tracker && this.#isTold(other)) this.#part(other);
     for (const other of this.#walks) {
       if (other === walk) continue;
       if (other.working !== null && other.working.tracker !== tracker) other.working = null;
@@ -484,35 +464,20 @@ export class Announcer {
     this.#lastTracker = tracker;
   }
 
-  /** Takes over the URLs that can be used, each once; `known`: trackers that are here already. */
-  #fill(tiers: readonly (readonly string[])[], known: ReadonlyMap<string, Tracker>): void {
-    const taken = new Set<string>();
-    for (const urls of tiers) {
-      const tier: Tracker[] = [];
-      for (const url of urls) {
-        if (taken.size >= MAX_TRACKERS) break;
-        const tracker = known.get(url.trim()) ?? makeTracker(url, this.#families);
-        if (tracker === null || taken.has(tracker.url)) continue;
-        taken.add(tracker.url);
-        tier.push(tracker);
-      }
-      if (tier.length > 0) this.#tiers.push(tier);
-    }
-  }
-
   /** Makes the walks anew after the trackers or the mode changed; those that are the same go on. */
   #arrange(now: number): void {
     const before = this.#walks;
     const after: Walk[] = [];
-    const add = (key: object, tiers: readonly (readonly Tracker[])[]): void => {
+    const add = (key: object, line: readonly (readonly Tracker[])[]): void => {
       for (const family of this.#families) {
         const same = before.find((walk) => walk.family === family && walk.key === key);
-        after.push(same ?? new Walk(family, key, tiers));
+        after.push(same ?? new Walk(family, key, line));
       }
     };
-    if (this.#mode === 'tier' || this.#exclusive) add(this.#tiers, this.#tiers);
-    else if (this.#mode === 'all-tiers') for (const tier of this.#tiers) add(tier, [tier]);
-    else for (const tier of this.#tiers) for (const tracker of tier) add(tracker, [[tracker]]);
+    const { tiers } = this.#trackers;
+    if (this.#mode === 'tier' || this.#exclusive) add(tiers, tiers);
+    else if (this.#mode === 'all-tiers') for (const tier of tiers) add(tier, [tier]);
+    else for (const tracker of this.#trackers.all()) add(tracker, [[tracker]]);
     this.#walks = after;
     for (const walk of after) {
       if (!before.includes(walk)) {
@@ -535,18 +500,8 @@ export class Announcer {
 
   /** Failed trackers may be asked at once; how often they failed is kept. */
   #forgive(now: number): void {
-    for (const tier of this.#tiers) {
-      for (const { paths } of tier) for (const path of paths) path.retryAt = Math.min(path.retryAt, now);
-    }
-  }
-
-  #moveToFront(tracker: Tracker): void {
-    for (const tier of this.#tiers) {
-      const at = tier.indexOf(tracker);
-      if (at <= 0) continue;
-      tier.splice(at, 1);
-      tier.unshift(tracker);
-      return;
+    for (const { paths } of this.#trackers.all()) {
+      for (const path of paths) path.retryAt = Math.min(path.retryAt, now);
     }
   }
 
@@ -584,22 +539,6 @@ export class Announcer {
   /** It knows us, or is about to. */
   #isTold(tracker: Tracker): boolean {
     return tracker.paths.some((path) => path.started || this.#isAsking(path));
-  }
-
-  /** Null: no tracker's URL, or known already. */
-  #make(url: string): Tracker | null {
-    const tracker = makeTracker(url, this.#families);
-    return tracker === null || this.#find(tracker.url) !== null ? null : tracker;
-  }
-
-  #find(url: string): Tracker | null {
-    for (const tier of this.#tiers) for (const tracker of tier) if (tracker.url === url) return tracker;
-    return null;
-  }
-
-  #firstUsable(): Tracker | null {
-    for (const tier of this.#tiers) for (const tracker of tier) if (tracker.unusable === null) return tracker;
-    return null;
   }
 }
 
