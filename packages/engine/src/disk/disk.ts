@@ -6,31 +6,20 @@
  * Invariants: nothing is claimed that is not both verified and written. Answers never come from inside a command: they come
  * with a completion, or from `tick`, which `onWork` asks for at the end of the turn.
  *
- * A *fence* (move, remove, parts, stop) waits for all I/O under way, runs alone, and then lets through what came meanwhile:
- *
- *     commands -> held back | I/O under way ends | the operation | everything held back goes on
- *
  * Limits: see the parts: write-cache, read-cache, reads, check. An idle torrent owns no table but its two bitfields.
  */
 
 import { assert } from '../base/assert.ts';
 import { Bitfield } from '../base/bitfield.ts';
 import type { IoFault } from '../base/errors.ts';
-import {
-  type FileRef,
-  type Files,
-  type Hasher,
-  HashKind,
-  type HashSpan,
-  type PieceStore,
-  type PieceStoreSink,
-} from '../base/ports.ts';
-import { BLOCK_BYTES, type SlotPool } from '../base/slot-pool.ts';
+import type { FileRef, Files, Hasher, HashKind, PieceStore, PieceStoreSink } from '../base/ports.ts';
+import type { SlotPool } from '../base/slot-pool.ts';
 import type { Layout } from '../codec/layout.ts';
 import type { Metainfo } from '../codec/metainfo.ts';
 import { Check, type CheckSink } from './check.ts';
+import { Fence, type Operation } from './fence.ts';
 import { FileTable } from './file-table.ts';
-import { Call, type IdleSink, Io, Job } from './io.ts';
+import { Call, type IdleSink, Io } from './io.ts';
 import { NO_FILE, Places } from './part-file.ts';
 import type { ReadCache } from './read-cache.ts';
 import { Reads } from './reads.ts';
@@ -38,6 +27,7 @@ import { makeEmptyFiles, moveFiles, moveParts, preallocate, removeFiles } from '
 import { restore } from './restore.ts';
 import type { ResumeRecord } from './resume.ts';
 import { type OldFiles, reuseFiles } from './reuse.ts';
+import { StoreHashes } from './store-hashes.ts';
 import { Sweep } from './sweep.ts';
 import { WriteCache, type WriteSink } from './write-cache.ts';
 
@@ -71,7 +61,6 @@ export interface DiskOptions {
 
 type Done = (fault: IoFault | null) => void;
 
-const NO_DIGEST = new Uint8Array(0);
 /** Files that a stop waits for; of more, a kill of the power would cost hashing, which waiting for each here costs always. */
 const MAX_SYNC_AT_STOP = 256;
 const UNSYNCED: IoFault = { code: 'EUNSYNCED', message: 'too many files to bring them all to the medium at a stop' };
@@ -110,13 +99,10 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
   #syncFault: IoFault | null = null;
   /** Say `onFlushed` at the end of the turn. */
   #written: number[] = [];
-  /** Pieces to be hashed once they are written. */
-  #hashes: StoreHash[] = [];
+  readonly #hashes: StoreHashes = new StoreHashes(this);
   /** Files (numbers of Places) that a read or write found removed, cut or replaced underneath. */
   readonly #suspects: Set<number> = new Set();
-  /** Operations that wait to run alone; the first one may be running. */
-  #fenced: ((end: () => void) => void)[] = [];
-  #fenceRunning = false;
+  readonly #fence: Fence;
   /** Files whose edges are to be moved out of the part file, and those where that failed. */
   readonly #partMoves: Set<number> = new Set();
   #partFaults: number[] = [];
@@ -129,6 +115,7 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
     this.places = new Places(options.meta, options.layout, options.folder, options.partFileName);
     this.table = new FileTable(options.meta, options.layout);
     this.io = new Io(options.files, options.hasher, this);
+    this.#fence = new Fence(this.io, () => this.#goOn());
     this.flushed = new Bitfield(options.layout.pieceCount);
     this.synced = new Bitfield(options.layout.pieceCount);
     this.#slots = options.slots;
@@ -169,7 +156,7 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
 
   discard(piece: number): void {
     this.#writes?.discard(piece);
-    this.#dropHashes(piece);
+    this.#hashes.drop(piece);
   }
 
   /** Answered with a completion, or by `tick` at the end of the turn when all of it is in memory. */
@@ -194,10 +181,7 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
 
   hash(job: number, kind: HashKind, piece: number): void {
     if (this.#state !== 'open') return;
-    const hash = new StoreHash(this, job, kind, piece);
-    if (this.#hashNow(hash)) return;
-    this.#hashes.push(hash);
-    this.#writes?.flushPiece(piece);
+    if (!this.#hashes.hash(job, kind, piece)) this.#writes?.flushPiece(piece);
   }
 
   retry(): void {
@@ -302,6 +286,11 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
       done(fault);
     };
     this.io.sync(new Call(ended), refs);
+  }
+
+  /** Whether nothing that was put of the piece waits to be written. */
+  isPutWritten(piece: number): boolean {
+    return this.#writes === null || this.#writes.isPutWritten(piece);
   }
 
   /** Whether `sync` has anything to do. */
@@ -419,7 +408,7 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
     this.stopCheck();
     this.#state = 'stopping';
     this.#stopping = done;
-    this.#hashes = [];
+    this.#hashes.clear();
     this.#reads?.clear();
     this.#writes?.discardUnverified();
     this.#writes?.flush();
@@ -444,10 +433,8 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
   }
 
   /** Runs an operation alone: all I/O under way ends first, what comes meanwhile waits for `end`. */
-  fence(operation: (end: () => void) => void): void {
-    this.#fenced.push(operation);
-    this.io.held = true;
-    this.#nextFenced();
+  fence(operation: Operation): void {
+    this.#fence.run(operation);
   }
 
   // --------------------------------------------------------------------------------------------------- from the parts
@@ -459,7 +446,7 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
   }
 
   onPutWritten(piece: number): void {
-    for (const hash of this.#hashes.filter((h) => h.piece === piece)) this.#rehash(hash);
+    this.#hashes.resume(piece);
   }
 
   onFileWritten(file: number): void {
@@ -504,7 +491,7 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
   }
 
   onIdle(): void {
-    if (this.#fenced.length > 0) return this.#nextFenced();
+    if (this.#fence.isClosed) return this.#fence.next();
     if (this.#stopping === null) return;
     if (this.#writes !== null && !this.#writes.isClean && this.#writes.fault === null) return;
     const done = this.#stopping;
@@ -533,28 +520,13 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
     this.table.dirtyPiece(this.places, piece);
   }
 
-  #nextFenced(): void {
-    if (this.#fenceRunning || this.io.inFlight > 0) return;
-    const operation = this.#fenced[0];
-    if (operation === undefined) return;
-    this.#fenceRunning = true;
-    operation(() => {
-      assert(this.#fenceRunning, 'a fence ended twice');
-      this.#fenceRunning = false;
-      this.#fenced.shift();
-      if (this.#fenced.length > 0) return this.#nextFenced();
-      this.io.held = false;
-      this.#goOn();
-    });
-  }
-
   /** After a fence: starts what was held back. */
   #goOn(): void {
     if (this.#state === 'stopped') return;
     this.#writes?.flush();
     this.#reads?.resume();
     this.#check?.pump();
-    for (const hash of [...this.#hashes]) this.#rehash(hash);
+    this.#hashes.resume(-1);
     if (this.io.inFlight === 0) this.onIdle();
   }
 
@@ -572,27 +544,6 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
       if (syncFault !== null) close(syncFault);
       else this.table.refreshStamps(this.io, this.places, () => close(null));
     });
-  }
-
-  #hashNow(hash: StoreHash): boolean {
-    if (this.io.held || this.#writes?.isPutWritten(hash.piece) === false) return false;
-    const spans: HashSpan[] = [];
-    const size = this.layout.pieceSize(hash.piece);
-    for (const place of this.places.find(hash.piece, 0, size)) {
-      const file = place.file === NO_FILE ? null : this.places.ref(place.file);
-      spans.push({ file, offset: place.offset, length: place.length });
-    }
-    if (hash.kind === HashKind.EachSha1) this.io.hashFiles(hash, HashKind.Sha1, spans, BLOCK_BYTES, 0);
-    else this.io.hashFiles(hash, hash.kind, spans, this.meta.pieceLength, this.meta.leafCount(hash.piece));
-    return true;
-  }
-
-  #rehash(hash: StoreHash): void {
-    if (this.#hashNow(hash)) this.#hashes.splice(this.#hashes.indexOf(hash), 1);
-  }
-
-  #dropHashes(piece: number): void {
-    if (this.#hashes.length > 0) this.#hashes = this.#hashes.filter((hash) => hash.piece !== piece);
   }
 
   /** An unwanted file without data keeps its edges in the part file. */
@@ -616,25 +567,5 @@ export class Disk implements PieceStore, WriteSink, CheckSink, IdleSink {
         this.#sink.onPartsMoved(file, fault);
       });
     });
-  }
-}
-
-/** A piece hashed from disk for the swarm. */
-class StoreHash extends Job {
-  readonly piece: number;
-  readonly kind: HashKind;
-  readonly #disk: Disk;
-  readonly #job: number;
-
-  constructor(disk: Disk, job: number, kind: HashKind, piece: number) {
-    super();
-    this.#disk = disk;
-    this.#job = job;
-    this.kind = kind;
-    this.piece = piece;
-  }
-
-  override onHash(fault: IoFault | null, digest: Uint8Array): void {
-    this.#disk.onStoreHash(this.#job, fault, fault === null ? digest : NO_DIGEST);
   }
 }
