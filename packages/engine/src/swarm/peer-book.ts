@@ -25,6 +25,7 @@ import type { Endpoint } from '../base/ports.ts';
 import type { Rng } from '../base/random.ts';
 import type { AddressRules } from './address-rules.ts';
 import { BY_PERSON, CandidateSource, RANKS, SHARES, scoreOf, sourceRank } from './candidate-order.ts';
+import { EndpointTable, widened } from './endpoint-table.ts';
 import { peerPriority } from './peer-priority.ts';
 
 export { CandidateSource };
@@ -79,42 +80,30 @@ export const TELLERS = 31;
 
 const BY_STRANGERS = CandidateSource.Pex | CandidateSource.Dht;
 const UNVOUCHED = BY_STRANGERS | CandidateSource.Incoming;
-/** The address looked for; never needed after a call returns. */
-const KEY = new Uint8Array(16);
 /** Shared, so that a book of a torrent that knows nobody is small. */
 const NO_BYTES = new Uint8Array(0);
 const NO_PORTS = new Uint16Array(0);
 const NO_WORDS = new Uint32Array(0);
-const NO_INDICES = new Int16Array(0);
 const NO_SCORES = new Float64Array(0);
 /** Unit of the times kept. */
 const TICK_MS = 100;
 
 export class PeerBook {
-  /** All that is known, connected or not. */
-  count = 0;
   connectedCount = 0;
   dialingCount = 0;
 
   readonly #rng: Rng;
   readonly #rules: AddressRules;
   readonly #limit: number;
-  #capacity = 0;
-  /** 16 bytes each, IPv4 as ::ffff:a.b.c.d. */
-  #ip: Uint8Array = NO_BYTES;
-  #port: Uint16Array = NO_PORTS;
+  /** Gives each endpoint its index. */
+  readonly #table: EndpointTable;
   #sources: Uint8Array = NO_BYTES;
   #failures: Uint8Array = NO_BYTES;
   #state: Uint8Array = NO_BYTES;
   /** In ticks. Idle: when it may be tried. Dialing and connected: since when. */
   #time: Uint32Array = NO_WORDS;
   #priority: Uint32Array = NO_WORDS;
-  /** Hash table by endpoint. */
-  #heads: Int16Array = NO_INDICES;
-  #chain: Int16Array = NO_INDICES;
 
-  /** No index before it is free. */
-  #lowestFree = 0;
   /** How many of each rank there are. */
   #rankCounts: Uint16Array = NO_PORTS;
   /** Per rank of a newcomer: the score of the worst that would make way for it; Infinity: look again. */
@@ -134,10 +123,15 @@ export class PeerBook {
 
   /** `rules`: who is not spoken with. */
   constructor(rng: Rng, rules: AddressRules, limit: number = MAX_CANDIDATES) {
-    assert(limit >= 1 && limit <= 32767, 'a book holds 1 .. 32,767');
     this.#rules = rules;
     this.#rng = rng;
     this.#limit = limit;
+    this.#table = new EndpointTable(limit);
+  }
+
+  /** All that is known, connected or not. */
+  get count(): number {
+    return this.#table.count;
   }
 
   /** Known and not connected. */
@@ -154,8 +148,7 @@ export class PeerBook {
   add(ip: string | Uint8Array, port: number, source: CandidateSource, teller = 0): boolean {
     const bytes = typeof ip === 'string' ? parseIp(ip) : ip;
     if (bytes === null || !Number.isInteger(port) || !isUsablePeerAddress(bytes, port)) return false;
-    this.#setKey(bytes);
-    const known = this.#find(port);
+    const known = this.#table.find(bytes, port);
     if (known >= 0) {
       this.#setSources(known, this.#sources[known]! | source);
       if (teller !== 0 && this.teller(known) === 0) this.#setTeller(known, teller);
@@ -179,8 +172,7 @@ export class PeerBook {
   addIncoming(ip: string, port: number, now: number): number {
     const bytes = parseIp(ip);
     if (bytes === null || !isUsablePeerAddress(bytes, port) || this.#rules.blocks(bytes)) return -1;
-    this.#setKey(bytes);
-    let index = this.#find(port);
+    let index = this.#table.find(bytes, port);
     if (index < 0) {
       if (this.#own.size > 0 && this.#own.has(ownKey(canonical(bytes), port))) return -1;
       index = this.#admit(bytes, port, CandidateSource.Incoming, 0);
@@ -208,7 +200,7 @@ export class PeerBook {
    */
   dropSources(flags: number): number {
     const before = this.count;
-    for (let i = 0; i < this.#capacity; i++) {
+    for (let i = 0; i < this.#table.capacity; i++) {
       const state = this.#state[i]! & STATE;
       if (state === FREE || (this.#sources[i]! & flags) === 0) continue;
       this.#setSources(i, this.#sources[i]! & ~flags);
@@ -237,8 +229,9 @@ export class PeerBook {
     else this.#own6 = bytes;
     this.#ownPort = port;
     this.#lookAgain();
-    for (let i = 0; i < this.#capacity; i++) {
-      if ((this.#state[i]! & STATE) !== FREE) this.#priority[i] = this.#priorityOf(this.#ipOf(i), this.#port[i]!);
+    for (let i = 0; i < this.#table.capacity; i++) {
+      if ((this.#state[i]! & STATE) === FREE) continue;
+      this.#priority[i] = this.#priorityOf(this.#table.ip(i), this.#table.port(i));
     }
   }
 
@@ -252,7 +245,7 @@ export class PeerBook {
     let bestScore = Number.POSITIVE_INFINITY;
     let soonest = Number.POSITIVE_INFINITY;
     const turn = this.#dialCount % TURN_EVERY === TURN_EVERY - 1 ? Math.floor(this.#dialCount / TURN_EVERY) % RANKS : 0;
-    for (let i = 0; i < this.#capacity; i++) {
+    for (let i = 0; i < this.#table.capacity; i++) {
       if ((this.#state[i]! & STATE) !== IDLE) continue;
       const time = this.#time[i]!;
       if (time > tick) {
@@ -324,8 +317,8 @@ export class PeerBook {
 
   /** More addresses are blocked than before: idle candidates there are dropped, the others once they are idle. */
   dropBlocked(): void {
-    for (let i = 0; i < this.#capacity; i++) {
-      if ((this.#state[i]! & STATE) === IDLE && this.#rules.blocks(this.#ipOf(i))) this.#remove(i);
+    for (let i = 0; i < this.#table.capacity; i++) {
+      if ((this.#state[i]! & STATE) === IDLE && this.#rules.blocks(this.#table.ip(i))) this.#remove(i);
     }
   }
 
@@ -334,7 +327,7 @@ export class PeerBook {
   counts(): SourceCounts {
     const known = (flag: number): number => {
       let n = 0;
-      for (let i = 0; i < this.#capacity; i++) {
+      for (let i = 0; i < this.#table.capacity; i++) {
         if ((this.#state[i]! & STATE) !== FREE && (this.#sources[i]! & flag) !== 0) n++;
       }
       return n;
@@ -352,13 +345,11 @@ export class PeerBook {
   /** Index of an endpoint, or -1. */
   find(ip: string, port: number): number {
     const bytes = parseIp(ip);
-    if (bytes === null) return -1;
-    this.#setKey(bytes);
-    return this.#find(port);
+    return bytes === null ? -1 : this.#table.find(bytes, port);
   }
 
   endpoint(index: number): Endpoint {
-    return { ip: formatIp(this.#ipOf(index)), port: this.#port[index]! };
+    return { ip: formatIp(this.#table.ip(index)), port: this.#table.port(index) };
   }
 
   sources(index: number): number {
@@ -391,7 +382,7 @@ export class PeerBook {
   proven(limit: number): Endpoint[] {
     const list: Endpoint[] = [];
     for (const wanted of [CONNECTED, DIALING, IDLE]) {
-      for (let i = 0; i < this.#capacity && list.length < limit; i++) {
+      for (let i = 0; i < this.#table.capacity && list.length < limit; i++) {
         const state = this.#state[i]!;
         if ((state & STATE) === wanted && (state & PROVEN) !== 0) list.push(this.endpoint(i));
       }
@@ -430,17 +421,12 @@ export class PeerBook {
     this.#state[index] = (this.#state[index]! & (STATE | PROVEN)) | (teller << TELLER_SHIFT);
   }
 
-  /** The address in KEY has as many ports here as one may have; machines of our own network are not counted. */
+  /** The address has as many ports here as one may have; machines of our own network are not counted. */
   #isCrowded(ip: Uint8Array): boolean {
-    if (isLocal(ip)) return false;
-    let n = 0;
-    for (let i = 0; i < this.#capacity; i++) {
-      if ((this.#state[i]! & STATE) !== FREE && this.#sameIp(i) && ++n >= MAX_PER_IP) return true;
-    }
-    return false;
+    return !isLocal(ip) && this.#table.hasPorts(ip, MAX_PER_IP);
   }
 
-  /** Takes in the address in KEY. Its index, or -1: everybody here is worth more. */
+  /** Its index, or -1: everybody here is worth more. */
   #admit(ip: Uint8Array, port: number, source: number, teller: number): number {
     const priority = this.#priorityOf(ip, port);
     const rank = sourceRank(source);
@@ -448,7 +434,7 @@ export class PeerBook {
     if (overShare || this.count === this.#limit) {
       if (!this.#makeRoom(source, priority, teller, overShare)) return -1;
     }
-    return this.#insert(port, source, priority, teller);
+    return this.#insert(ip, port, source, priority, teller);
   }
 
   #turn(index: number, state: number, now: number): void {
@@ -491,7 +477,7 @@ export class PeerBook {
     if (score >= this.#cachedWorst[rank]!) return false;
     let worst = -1;
     let worstScore = -1;
-    for (let i = 0; i < this.#capacity; i++) {
+    for (let i = 0; i < this.#table.capacity; i++) {
       if ((this.#state[i]! & STATE) !== IDLE) continue;
       const otherRank = sourceRank(this.#sources[i]!);
       if (ofItsKind ? otherRank !== rank : otherRank < rank && this.#failures[i]! < GIVEN_UP) continue;
@@ -507,59 +493,14 @@ export class PeerBook {
     return true;
   }
 
-  #setKey(ip: Uint8Array): void {
-    const key = KEY;
-    if (ip.length === 16) {
-      key.set(ip);
-      return;
-    }
-    key.fill(0, 0, 10);
-    key[10] = 255;
-    key[11] = 255;
-    key.set(ip, 12);
-  }
-
-  #sameIp(index: number): boolean {
-    const at = index * 16;
-    for (let i = 15; i >= 0; i--) if (this.#ip[at + i] !== KEY[i]) return false;
-    return true;
-  }
-
-  #ipOf(index: number): Uint8Array {
-    const at = index * 16;
-    const ip = this.#ip.subarray(at, at + 16);
-    for (let i = 0; i < 10; i++) if (ip[i] !== 0) return ip.slice();
-    return ip[10] === 255 && ip[11] === 255 ? ip.slice(12) : ip.slice();
-  }
-
-  #hash(ip: Uint8Array, at: number, port: number): number {
-    let hash = port ^ 0x811c9dc5;
-    for (let i = at; i < at + 16; i++) hash = Math.imul(hash ^ ip[i]!, 0x01000193);
-    return (hash ^ (hash >>> 15)) & (this.#heads.length - 1);
-  }
-
-  /** Index of (key, port), or -1. */
-  #find(port: number): number {
-    if (this.count === 0) return -1;
-    let at = this.#heads[this.#hash(KEY, 0, port)]!;
-    while (at !== -1 && (this.#port[at] !== port || !this.#sameIp(at))) at = this.#chain[at]!;
-    return at;
-  }
-
-  #insert(port: number, source: number, priority: number, teller: number): number {
-    if (this.count === this.#capacity) this.#grow();
-    let index = this.#lowestFree;
-    while (this.#state[index] !== FREE) index++;
-    this.#lowestFree = index + 1;
-    this.#ip.set(KEY, index * 16);
-    this.#port[index] = port;
+  #insert(ip: Uint8Array, port: number, source: number, priority: number, teller: number): number {
+    const index = this.#table.insert(ip, port);
+    if (index >= this.#state.length) this.#widen();
     this.#sources[index] = source;
     this.#failures[index] = 0;
     this.#state[index] = IDLE | (teller << TELLER_SHIFT);
     this.#time[index] = 0;
     this.#priority[index] = priority;
-    this.#link(index);
-    this.count++;
     this.#rankCounts[sourceRank(source)]!++;
     this.#tellerCounts[teller]!++;
     this.#quietUntil = 0;
@@ -567,51 +508,28 @@ export class PeerBook {
     return index;
   }
 
-  #link(index: number): void {
-    const hash = this.#hash(this.#ip, index * 16, this.#port[index]!);
-    this.#chain[index] = this.#heads[hash]!;
-    this.#heads[hash] = index;
-  }
-
   #remove(index: number): void {
-    const hash = this.#hash(this.#ip, index * 16, this.#port[index]!);
-    let at = this.#heads[hash]!;
-    if (at === index) this.#heads[hash] = this.#chain[index]!;
-    else {
-      while (this.#chain[at] !== index) at = this.#chain[at]!;
-      this.#chain[at] = this.#chain[index]!;
-    }
+    this.#table.remove(index);
     this.#tellerCounts[this.#state[index]! >> TELLER_SHIFT]!--;
     this.#state[index] = FREE;
     this.#rankCounts[sourceRank(this.#sources[index]!)]!--;
     this.#lookAgain();
-    if (index < this.#lowestFree) this.#lowestFree = index;
-    this.count--;
   }
 
-  #grow(): void {
-    const from = this.#capacity;
-    const to = Math.min(Math.max(4, from * 2), this.#limit);
-    this.#capacity = to;
-    if (from === 0) {
+  /** Makes the columns as long as the table. */
+  #widen(): void {
+    const to = this.#table.capacity;
+    if (this.#state.length === 0) {
       this.#rankCounts = new Uint16Array(RANKS);
       this.#cachedWorst = new Float64Array(RANKS);
       this.#tellerDials = new Uint32Array(TELLERS + 1);
       this.#tellerCounts = new Uint16Array(TELLERS + 1);
     }
-    this.#ip = widened(new Uint8Array(to * 16), this.#ip);
-    this.#port = widened(new Uint16Array(to), this.#port);
     this.#sources = widened(new Uint8Array(to), this.#sources);
     this.#failures = widened(new Uint8Array(to), this.#failures);
     this.#state = widened(new Uint8Array(to), this.#state);
     this.#time = widened(new Uint32Array(to), this.#time);
     this.#priority = widened(new Uint32Array(to), this.#priority);
-    this.#chain = new Int16Array(to);
-    // half as many heads as candidates keeps it at 32 bytes each
-    let heads = 2;
-    while (heads * 2 < to) heads *= 2;
-    this.#heads = new Int16Array(heads).fill(-1);
-    for (let i = 0; i < from; i++) if (this.#state[i] !== FREE) this.#link(i);
   }
 }
 
@@ -623,9 +541,4 @@ function canonical(ip: string | Uint8Array): string {
 
 function ownKey(ip: string, port: number): string {
   return `${ip} ${port}`;
-}
-
-function widened<T extends Uint8Array | Uint16Array | Uint32Array>(target: T, source: T): T {
-  target.set(source);
-  return target;
 }
