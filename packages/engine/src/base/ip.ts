@@ -112,6 +112,13 @@ export function isLocal(bytes: Uint8Array): boolean {
   return (a & 0xfe) === 0xfc || (a === 0xfe && (b & 0xc0) === 0x80) || isLoopback(bytes);
 }
 
+/** Two IPv6 addresses: of the same /64, which is what one link has (RFC 4291, section 2.5.4). */
+export function isSameSubnet(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== 16 || b.length !== 16) return false;
+  for (let i = 0; i < 8; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
 function parseV4(text: string): Uint8Array | null {
   const parts = text.split('.');
   if (parts.length !== 4) return null;

@@ -201,9 +201,12 @@ export interface HttpRequest {
   /**
    * Who names the URL: a person, who may mean any server; or a torrent, as a tracker's. A stranger's torrent must not make us
    * knock at doors of the local network: there only paths that end in an announce or a scrape are asked for. Or a router
-   * ('gateway'): then the host is the address of a machine in the local network, and it may redirect nowhere.
+   * ('gateway'): then the host is the address of a machine in the local network, or of one in the IPv6 network of `from`, and
+   * it may redirect nowhere.
    */
   readonly origin: 'person' | 'tracker' | 'gateway';
+  /** The address of ours that it is to leave from; default: any that may. */
+  readonly from?: string;
   /** Only over this address family; null: any. A server without an address of it: fault ENOFAMILY. */
   readonly family: 4 | 6 | null;
 }

@@ -1,5 +1,6 @@
 /**
- * Has one router forward a port to us, for TCP and UDP: by PCP or NAT-PMP where it speaks one of them, else by UPnP.
+ * Has one router forward a port to us, for TCP and UDP: by PCP or NAT-PMP where it speaks one of them, else by UPnP. Over
+ * IPv6 there is PCP, and UPnP opens the firewall.
  *
  *     PCP / NAT-PMP --mapped--> UPnP is left alone
  *          '-- refused, or nothing after UPNP_AFTER_MS --> UPnP too; who maps first stays, the other one falls silent
@@ -13,7 +14,9 @@ import type { Rng } from '../base/random.ts';
 import { GatewayMapper } from './port-map-gateway.ts';
 import { type MapProtocol, PCP, ROUTER_PORT } from './port-map-packets.ts';
 import { UpnpMapper, type UpnpRequest } from './upnp.ts';
-import { SSDP_GROUP, SSDP_PORT } from './upnp-messages.ts';
+import { UpnpForwards } from './upnp-forwards.ts';
+import { SSDP_PORT } from './upnp-messages.ts';
+import { UpnpPinholes } from './upnp-pinholes.ts';
 
 export type PortMapMethod = 'pcp' | 'nat-pmp' | 'upnp';
 export const PORT_MAP_METHODS: readonly PortMapMethod[] = ['pcp', 'nat-pmp', 'upnp'];
@@ -89,19 +92,20 @@ export class PortMapper {
               onGatewayChanged: () => sink.onMapChanged(),
             },
           });
-    this.#upnp =
-      methods.includes('upnp') && isV4
-        ? new UpnpMapper({
-            local,
-            gateway,
-            rng,
-            sink: {
-              onUpnpSearch: (bytes) => sink.onMapSend(bytes, SSDP_GROUP, SSDP_PORT),
-              onUpnpRequest: (request) => sink.onMapRequest(request),
-              onUpnpChanged: () => sink.onMapChanged(),
-            },
-          })
-        : null;
+    const talk = isV4 ? new UpnpForwards(local) : new UpnpPinholes(local);
+    this.#upnp = methods.includes('upnp')
+      ? new UpnpMapper({
+          talk,
+          local,
+          gateway,
+          rng,
+          sink: {
+            onUpnpSearch: (bytes) => sink.onMapSend(bytes, talk.kind.group, SSDP_PORT),
+            onUpnpRequest: (request) => sink.onMapRequest(request),
+            onUpnpChanged: () => sink.onMapChanged(),
+          },
+        })
+      : null;
   }
 
   // ---------------------------------------------------------------------------------------------------------- inputs

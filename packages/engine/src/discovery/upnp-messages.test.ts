@@ -2,7 +2,10 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { utf8Decode, utf8Encode } from '../base/bytes.ts';
 import {
+  FORWARDS,
   formatGatewayUrl,
+  type GatewayUrl,
+  PINHOLES,
   parseGatewayUrl,
   readDescription,
   readPort,
@@ -16,6 +19,11 @@ import {
 const TARGET = 'urn:schemas-upnp-org:device:InternetGatewayDevice:1';
 const AT = { host: '10.0.0.1', port: 5000, path: '/a/desc.xml' };
 
+/** To us at 10.0.0.2. */
+function found(bytes: Uint8Array, from: string): GatewayUrl | null {
+  return readSearchReply(bytes, from, '10.0.0.2', FORWARDS);
+}
+
 function reply(location: string, more = ''): Uint8Array {
   return utf8Encode(
     `HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nSt: ${TARGET}\r\nLocation:${location}\r\n${more}\r\n`,
@@ -23,14 +31,14 @@ function reply(location: string, more = ''): Uint8Array {
 }
 
 test('searches as UPnP Device Architecture 1.1 has it', () => {
-  expect(utf8Decode(searchPacket(TARGET))).toBe(
+  expect(utf8Decode(searchPacket(FORWARDS, TARGET))).toBe(
     `M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: "ssdp:discover"\r\nMX: 2\r\nST: ${TARGET}\r\n\r\n`,
   );
 });
 
 test('goes only where who answered is, and only in the local network', () => {
-  expect(readSearchReply(reply(' http://10.0.0.1:5000/a/desc.xml'), '10.0.0.1')).toEqual(AT);
-  expect(readSearchReply(reply('HTTP://10.0.0.1'), '10.0.0.1')).toEqual({ host: '10.0.0.1', port: 80, path: '/' });
+  expect(found(reply(' http://10.0.0.1:5000/a/desc.xml'), '10.0.0.1')).toEqual(AT);
+  expect(found(reply('HTTP://10.0.0.1'), '10.0.0.1')).toEqual({ host: '10.0.0.1', port: 80, path: '/' });
   for (const [location, from] of [
     ['http://10.0.0.2:5000/', '10.0.0.1'],
     ['http://169.254.169.254/latest/', '10.0.0.1'],
@@ -48,13 +56,13 @@ test('goes only where who answered is, and only in the local network', () => {
     ['http://[fe80::1]/', 'fe80::1'],
     ['', '10.0.0.1'],
   ] as const) {
-    expect(readSearchReply(reply(location), from), location).toBeNull();
+    expect(found(reply(location), from), location).toBeNull();
   }
   const other = utf8Encode(utf8Decode(reply('http://10.0.0.1/')).replace(TARGET, 'upnp:rootdevice'));
-  expect(readSearchReply(other, '10.0.0.1')).toBeNull();
-  expect(readSearchReply(utf8Encode('NOTIFY * HTTP/1.1\r\n'), '10.0.0.1')).toBeNull();
-  expect(readSearchReply(reply('http://10.0.0.1/', `x: ${'y'.repeat(5000)}`), '10.0.0.1')).toBeNull();
-  fc.assert(fc.property(fc.uint8Array(), (any) => readSearchReply(any, '10.0.0.1') === null));
+  expect(found(other, '10.0.0.1')).toBeNull();
+  expect(found(utf8Encode('NOTIFY * HTTP/1.1\r\n'), '10.0.0.1')).toBeNull();
+  expect(found(reply('http://10.0.0.1/', `x: ${'y'.repeat(5000)}`), '10.0.0.1')).toBeNull();
+  fc.assert(fc.property(fc.uint8Array(), (any) => found(any, '10.0.0.1') === null));
 });
 
 function service(type: string, control: string): string {
@@ -66,7 +74,7 @@ function description(inner: string, base = ''): string {
 }
 
 test('finds the services that map, the best first, at the same address alone', () => {
-  const found = readDescription(
+  const services = readDescription(
     description(
       service('WANCommonInterfaceConfig:1', '/common') +
         service('WANPPPConnection:1', 'ppp') +
@@ -78,20 +86,37 @@ test('finds the services that map, the best first, at the same address alone', (
         service('WANIPConnection:1', ''),
     ),
     AT,
+    FORWARDS,
   );
-  expect(found.map(({ type, control }) => [type.slice(29), formatGatewayUrl(control)])).toEqual([
+  expect(services.map(({ type, control }) => [type.slice(29), formatGatewayUrl(control)])).toEqual([
     ['WANIPConnection:2', 'http://10.0.0.1:5000/ip2'],
     ['WANIPConnection:1', 'http://10.0.0.1:6000/ip?x=1'],
     ['WANPPPConnection:1', 'http://10.0.0.1:5000/a/ppp'],
   ]);
   const base = (url: string): string | undefined => {
-    const [first] = readDescription(description(service('WANIPConnection:1', 'c'), `<URLBase>${url}</URLBase>`), AT);
+    const [first] = readDescription(
+      description(service('WANIPConnection:1', 'c'), `<URLBase>${url}</URLBase>`),
+      AT,
+      FORWARDS,
+    );
     return first && formatGatewayUrl(first.control);
   };
   expect(base('http://10.0.0.1:7000/b/')).toBe('http://10.0.0.1:7000/b/c');
   expect(base('http://203.0.113.5/')).toBe('http://10.0.0.1:5000/a/c');
   const bomb = `<!DOCTYPE r [<!ENTITY a "${'x'.repeat(1000)}">]>${description(service('WANIPConnection:1', '/c'))}`;
-  for (const bad of ['', '<html>', bomb, description('')]) expect(readDescription(bad, AT)).toEqual([]);
+  for (const bad of ['', '<html>', bomb, description('')]) expect(readDescription(bad, AT, FORWARDS)).toEqual([]);
+});
+
+test('of a router that does both, each family has its own service, at addresses of either', () => {
+  const at = { host: '2001:db8::1', port: 5000, path: '/d' };
+  const both = description(service('WANIPConnection:2', '/ip') + service('WANIPv6FirewallControl:1', 'six'));
+  const [six, ...more] = readDescription(both, at, PINHOLES);
+  expect([formatGatewayUrl(six!.control), more]).toEqual(['http://[2001:db8::1]:5000/six', []]);
+  expect(readDescription(both, AT, FORWARDS).map(({ type }) => type.slice(29))).toEqual(['WANIPConnection:2']);
+  expect(parseGatewayUrl('http://[2001:DB8:0::1]/x')).toEqual({ host: '2001:db8::1', port: 80, path: '/x' });
+  for (const bad of ['http://[::1', 'http://::1/', 'http://[10.0.0.1]/', 'http://[fe80::1%25eth0]/', 'http://[]/']) {
+    expect(parseGatewayUrl(bad), bad).toBeNull();
+  }
 });
 
 test('resolves what a router names against where it is', () => {
@@ -104,7 +129,7 @@ test('resolves what a router names against where it is', () => {
 });
 
 test('actions and answers', () => {
-  const [wan] = readDescription(description(service('WANIPConnection:1', '/c')), AT);
+  const [wan] = readDescription(description(service('WANIPConnection:1', '/c')), AT, FORWARDS);
   const body = utf8Decode(soapBody(wan!, 'AddPortMapping', { NewInternalClient: '<&"' }));
   expect(body).toContain('<u:AddPortMapping xmlns:u="urn:schemas-upnp-org:service:WANIPConnection:1">');
   expect(body).toContain('<NewInternalClient>&lt;&amp;&quot;</NewInternalClient>');

@@ -1,36 +1,71 @@
 /**
  * What is said to a UPnP Internet Gateway Device, and what is read of its answers: search (SSDP), description, actions
- * (SOAP) of WANIPConnection 1 and 2 and WANPPPConnection 1. Pure functions; nothing an answer holds is trusted to be
- * anything but text.
+ * (SOAP) of WANIPConnection 1 and 2, WANPPPConnection 1 and WANIPv6FirewallControl 1. Pure functions; nothing an answer
+ * holds is trusted to be anything but text.
  */
 
 import { latin1, utf8Encode } from '../base/bytes.ts';
-import { formatIp, isLocal, parseIp } from '../base/ip.ts';
+import { formatEndpoint, formatIp, isLocal, isSameSubnet, parseIp } from '../base/ip.ts';
 import { XmlReader, xmlEscape, xmlTexts } from './xml.ts';
 
 export const SSDP_PORT = 1900;
-export const SSDP_GROUP = '239.255.255.250';
 
-/** What is searched for; a device of version 2 answers to 1 as well, some routers only for their service. */
-export const SEARCH_TARGETS: readonly string[] = [
-  'urn:schemas-upnp-org:device:InternetGatewayDevice:1',
-  'urn:schemas-upnp-org:device:InternetGatewayDevice:2',
-  'urn:schemas-upnp-org:service:WANIPConnection:1',
-  'urn:schemas-upnp-org:service:WANPPPConnection:1',
-];
+/** One of the two things a router can do for us. */
+export interface UpnpKind {
+  /** The multicast group that is asked, and its name in the packet. */
+  readonly group: string;
+  readonly host: string;
+  /** A device of version 2 answers to 1 as well, some routers only for their service. */
+  readonly targets: readonly string[];
+  /** In order of preference. */
+  readonly services: readonly string[];
+}
 
-/** In order of preference. */
-const SERVICES: readonly string[] = [
-  'urn:schemas-upnp-org:service:WANIPConnection:2',
-  'urn:schemas-upnp-org:service:WANIPConnection:1',
-  'urn:schemas-upnp-org:service:WANPPPConnection:1',
-];
+/** IPv4: ports that are forwarded. */
+export const FORWARDS: UpnpKind = {
+  group: '239.255.255.250',
+  host: '239.255.255.250',
+  targets: [
+    'urn:schemas-upnp-org:device:InternetGatewayDevice:1',
+    'urn:schemas-upnp-org:device:InternetGatewayDevice:2',
+    'urn:schemas-upnp-org:service:WANIPConnection:1',
+    'urn:schemas-upnp-org:service:WANPPPConnection:1',
+  ],
+  services: [
+    'urn:schemas-upnp-org:service:WANIPConnection:2',
+    'urn:schemas-upnp-org:service:WANIPConnection:1',
+    'urn:schemas-upnp-org:service:WANPPPConnection:1',
+  ],
+};
+
+/** IPv6: openings in the firewall. */
+export const PINHOLES: UpnpKind = {
+  group: 'ff02::c',
+  host: '[FF02::C]',
+  targets: [
+    'urn:schemas-upnp-org:device:InternetGatewayDevice:2',
+    'urn:schemas-upnp-org:service:WANIPv6FirewallControl:1',
+  ],
+  services: ['urn:schemas-upnp-org:service:WANIPv6FirewallControl:1'],
+};
+
+export const UpnpError = {
+  UnknownAction: 401,
+  InvalidArgs: 402,
+  ActionFailed: 501,
+  NotImplemented: 602,
+  Conflict: 718,
+  OnlyPermanent: 725,
+  UsedByRouter: 729,
+} as const;
+
 const MAX_SERVICES = 4;
 const MAX_DATAGRAM = 4096;
 const MAX_URL = 1024;
 
-/** An http URL whose host is an IPv4 address. */
+/** An http URL whose host is an address. */
 export interface GatewayUrl {
+  /** Canonical text, without brackets. */
   readonly host: string;
   readonly port: number;
   /** With the query; begins with '/'. */
@@ -48,19 +83,18 @@ export interface SoapReply {
   readonly errorCode: number;
 }
 
-export function searchPacket(target: string): Uint8Array {
+export function searchPacket({ host }: UpnpKind, target: string): Uint8Array {
   return utf8Encode(
-    `M-SEARCH * HTTP/1.1\r\nHOST: ${SSDP_GROUP}:${SSDP_PORT}\r\nMAN: "ssdp:discover"\r\nMX: 2\r\nST: ${target}\r\n\r\n`,
+    `M-SEARCH * HTTP/1.1\r\nHOST: ${host}:${SSDP_PORT}\r\nMAN: "ssdp:discover"\r\nMX: 2\r\nST: ${target}\r\n\r\n`,
   );
 }
 
 /**
- * Where the device that answered at `from` describes itself. Null: no answer to us, or one that leads anywhere else than
- * to that very address, or an address outside of local networks.
+ * Where the device that answered at `from` describes itself. Null: no answer to us (who are at `local`), or one that leads
+ * anywhere else than to that very address, or an address outside of local networks; over IPv6: outside of our own.
  */
-export function readSearchReply(bytes: Uint8Array, from: string): GatewayUrl | null {
-  const ip = parseIp(from);
-  if (bytes.length > MAX_DATAGRAM || ip === null || ip.length !== 4 || !isLocal(ip)) return null;
+export function readSearchReply(bytes: Uint8Array, from: string, local: string, kind: UpnpKind): GatewayUrl | null {
+  if (bytes.length > MAX_DATAGRAM || !isNear(from, local)) return null;
   const lines = latin1(bytes).split('\n');
   if (!/^HTTP\/1\.[0-9] 200/.test(lines[0]!)) return null;
   let location: GatewayUrl | null = null;
@@ -72,20 +106,26 @@ export function readSearchReply(bytes: Uint8Array, from: string): GatewayUrl | n
     const value = line.slice(colon + 1).trim();
     const name = line.slice(0, colon).trim().toLowerCase();
     if (name === 'location') location = parseGatewayUrl(value);
-    else if (name === 'st') isTarget = SEARCH_TARGETS.includes(value);
+    else if (name === 'st') isTarget = kind.targets.includes(value);
   }
   return isTarget && location !== null && location.host === from ? location : null;
 }
 
-/** Null: no http URL at an IPv4 address. */
+function isNear(from: string, local: string): boolean {
+  const [theirs, ours] = [parseIp(from), parseIp(local)];
+  if (theirs === null || ours === null || theirs.length !== ours.length) return false;
+  return theirs.length === 4 ? isLocal(theirs) : isSameSubnet(theirs, ours);
+}
+
+/** Null: no http URL at an address. */
 export function parseGatewayUrl(text: string): GatewayUrl | null {
   if (text.length > MAX_URL || !/^http:\/\//i.test(text) || !/^[\x21-\x7e]+$/.test(text)) return null;
   const slash = text.indexOf('/', 7);
   const authority = slash < 0 ? text.slice(7) : text.slice(7, slash);
   const path = slash < 0 ? '/' : text.slice(slash);
-  const match = /^([0-9.]{7,15})(?::([0-9]{1,5}))?$/.exec(authority);
-  const ip = match === null ? null : parseIp(match[1]!);
-  const port = match?.[2] === undefined ? 80 : Number(match[2]);
+  const match = /^(?:([0-9.]{7,15})|\[([0-9a-f]{0,4}:[0-9a-f:.]{1,40})\])(?::([0-9]{1,5}))?$/i.exec(authority);
+  const ip = match === null ? null : parseIp(match[1] ?? match[2]!);
+  const port = match?.[3] === undefined ? 80 : Number(match[3]);
   if (ip === null || port < 1 || port > 65535 || path.includes('#')) return null;
   return { host: formatIp(ip), port, path };
 }
@@ -103,11 +143,11 @@ export function resolveGatewayUrl(base: GatewayUrl, text: string): GatewayUrl | 
 }
 
 export function formatGatewayUrl({ host, port, path }: GatewayUrl): string {
-  return `http://${host}:${port}${path}`;
+  return `http://${formatEndpoint(host, port)}${path}`;
 }
 
-/** The services of a description that map ports, the best first; empty: it has none, or is no description. */
-export function readDescription(xml: string, at: GatewayUrl): UpnpService[] {
+/** The services of a description that count, the best first; empty: it has none, or is no description. */
+export function readDescription(xml: string, at: GatewayUrl, { services }: UpnpKind): UpnpService[] {
   const reader = new XmlReader(xml);
   const found: UpnpService[] = [];
   let base = at;
@@ -131,13 +171,13 @@ export function readDescription(xml: string, at: GatewayUrl): UpnpService[] {
       if (reader.name === 'URLBase') base = resolveGatewayUrl(at, value) ?? at;
       else if (reader.name === 'serviceType') type = value;
       else if (reader.name === 'controlURL') control = value;
-      else if (reader.name === 'service' && SERVICES.includes(type)) {
+      else if (reader.name === 'service' && services.includes(type)) {
         const url = resolveGatewayUrl(base, control);
         if (url !== null && found.length < MAX_SERVICES) found.push({ type, control: url });
       }
     }
   }
-  return found.sort((a, b) => SERVICES.indexOf(a.type) - SERVICES.indexOf(b.type));
+  return found.sort((a, b) => services.indexOf(a.type) - services.indexOf(b.type));
 }
 
 /** The version that a service's type ends with. */
@@ -165,7 +205,7 @@ export function readSoapReply(status: number, xml: string, names: readonly strin
   return code !== undefined && /^[0-9]{3}$/.test(code) ? { values, errorCode: Number(code) } : null;
 }
 
-/** A port as a reply writes it; 0: none. */
+/** A port, or another number of 16 bits, as a reply writes it; 0: none. */
 export function readPort(text: string | undefined): number {
   if (text === undefined || !/^[0-9]{1,5}$/.test(text)) return 0;
   const port = Number(text);
@@ -181,6 +221,10 @@ const ERRORS: Readonly<Record<number, string>> = {
   402: 'the values do not suit the router',
   501: 'the router failed',
   606: 'not allowed',
+  701: 'the router has no room',
+  702: 'the router has no firewall up to open',
+  703: 'the router lets nobody open its firewall',
+  705: 'the router opens nothing for that protocol',
   716: 'the router wants another external port',
   718: 'the port is taken',
   724: 'internal and external port must be the same',

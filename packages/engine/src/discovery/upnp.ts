@@ -1,34 +1,31 @@
 /**
- * Port mapping by UPnP IGD 1 and 2: searches for the router, reads its description, asks for the external address and the
- * mappings, one exchange at a time.
+ * Port mapping by UPnP IGD 1 and 2, for IPv4 and IPv6: searches for the router, reads its description, asks one question
+ * and then for the mappings, one exchange at a time. What is asked of the service is the talk's.
  *
  *   searching --answer of the gateway (at once), or of others (when the search is over)--> describing
  *       | nobody                                                   | no service: the next who answered
  *       '--> rest <-- all services and devices refused -- asking <-'
  *
- * Invariant: only addresses that answered the search themselves are spoken with, in local networks, and a description or
- * control URL that leads elsewhere is dropped (DEMANDS A18). Limits: 8 devices, 4 services each, MAX_BODY bytes an answer.
+ * Invariant: only addresses that answered the search themselves are spoken with, in local networks (IPv6: in that of our own
+ * address), and a description or control URL that leads elsewhere is dropped (DEMANDS A18). Limits: 8 devices, 4 services
+ * each, MAX_BODY bytes an answer.
  */
 
 import { utf8Decode } from '../base/bytes.ts';
-import { isUsablePeerAddress, parseIp } from '../base/ip.ts';
 import type { Rng } from '../base/random.ts';
-import { LEASE_S, type MapJob, MappingPair } from './port-map-pair.ts';
+import { type MapJob, MappingPair } from './port-map-pair.ts';
 import {
   errorText,
   formatGatewayUrl,
   type GatewayUrl,
   readDescription,
-  readPort,
   readSearchReply,
   readSoapReply,
-  SEARCH_TARGETS,
-  type SoapReply,
   searchPacket,
   soapBody,
   type UpnpService,
-  versionOf,
 } from './upnp-messages.ts';
+import type { UpnpAction, UpnpTalk } from './upnp-talk.ts';
 
 /** One exchange over HTTP. */
 export interface UpnpRequest {
@@ -50,7 +47,8 @@ export interface UpnpSink {
 }
 
 export interface UpnpOptions {
-  /** Our address, to which is forwarded: IPv4 text. */
+  readonly talk: UpnpTalk;
+  /** Our address, which is to be reached: IP text. */
   readonly local: string;
   /** The router, where it is known. */
   readonly gateway: string | null;
@@ -69,32 +67,19 @@ const TIMEOUT_MS = 5_000;
 const BYE_TIMEOUT_MS = 1_500;
 const MAX_CONFLICTS = 6;
 const REFUSED_MS = 600_000;
-const DESCRIPTION = 'Shoal';
-/** An element without content that a router answers with. */
-const GRANTED = 'AddPortMappingResponse';
-
-const UpnpError = {
-  UnknownAction: 401,
-  InvalidArgs: 402,
-  ActionFailed: 501,
-  NotImplemented: 602,
-  Conflict: 718,
-  OnlyPermanent: 725,
-  UsedByRouter: 729,
-} as const;
 
 type State = 'idle' | 'searching' | 'describing' | 'asking';
 
 interface Waiting {
   readonly id: number;
   /** Null: the description. */
-  readonly action: string | null;
+  readonly action: UpnpAction | null;
+  /** Null: the question. */
   readonly job: MapJob | null;
 }
 
 export class UpnpMapper {
   readonly pair: MappingPair = new MappingPair();
-  externalIp: string | null = null;
   /** The router that is spoken with. */
   device: string | null = null;
   failed = false;
@@ -111,10 +96,7 @@ export class UpnpMapper {
   #waiting: Waiting | null = null;
   #lastId = 0;
   #restUntil = -Infinity;
-  #addressDue = false;
-  #leaseS = LEASE_S;
-  /** Of version 2 only: it may choose another port by itself. */
-  #mayChoose = false;
+  #questionDue = false;
   #conflicts = 0;
 
   constructor(options: UpnpOptions) {
@@ -126,7 +108,8 @@ export class UpnpMapper {
   /** An answer to a search, or what claims to be one. */
   datagram(now: number, bytes: Uint8Array, ip: string): void {
     if (this.state !== 'searching' || ++this.#replyCount > MAX_REPLIES || ip === this.#options.local) return;
-    const url = readSearchReply(bytes, ip);
+    const { local, talk } = this.#options;
+    const url = readSearchReply(bytes, ip, local, talk.kind);
     if (url === null || this.#devices.length >= MAX_DEVICES) return;
     if (this.#devices.some(({ host }) => host === ip)) return;
     const { gateway } = this.#options;
@@ -143,7 +126,7 @@ export class UpnpMapper {
     if (waiting === null || waiting.id !== id) return;
     this.#waiting = null;
     if (waiting.action === null) this.#described(now, status, body);
-    else if (waiting.job === null) this.#addressed(status, body);
+    else if (waiting.job === null) this.#answer(now, waiting.action, status, body);
     else this.#answered(now, waiting.action, waiting.job, status, body);
     this.#pump(now);
     this.#options.sink.onUpnpChanged();
@@ -157,7 +140,7 @@ export class UpnpMapper {
   nextAt(): number {
     if (this.state === 'searching') return this.#beganAt + (SEARCH_AT_MS[this.#searches] ?? SEARCH_MS);
     if (this.#waiting !== null) return Infinity;
-    if (this.state === 'asking' && this.#addressDue) return 0;
+    if (this.state === 'asking' && this.#questionDue) return 0;
     const due = this.pair.nextAt();
     return due === Infinity ? Infinity : Math.max(due, this.#restUntil);
   }
@@ -169,22 +152,22 @@ export class UpnpMapper {
     this.pair.setPort(now, port);
     this.#conflicts = 0;
     if (port === 0) {
-      this.#addressDue = false;
+      this.#questionDue = false;
       if (this.state !== 'asking') this.state = 'idle';
-      const job = this.#waiting?.job ?? null;
-      if (job?.unmap !== true) this.#waiting = null;
-      // the answer is not waited for: what is being mapped is given back as well
-      if (job !== null && !job.unmap && job.mapping.externalPort === 0) {
-        this.pair.mapped(now, job, job.externalPort, 0, false);
-      }
+      this.#letGo(now);
     }
     this.#pump(now);
+  }
+
+  /** As the world sees us. */
+  get externalIp(): string | null {
+    return this.#options.talk.externalIp;
   }
 
   /** Asks for nothing any more, and gives nothing back. */
   stop(): void {
     this.#waiting = null;
-    this.#addressDue = false;
+    this.#questionDue = false;
     this.state = 'idle';
     this.pair.clear();
   }
@@ -197,15 +180,26 @@ export class UpnpMapper {
 
   #pump(now: number): void {
     if (this.#waiting !== null || this.state === 'searching' || this.state === 'describing') return;
-    if (this.state === 'asking' && this.#addressDue) {
-      this.#addressDue = false;
-      return this.#act('GetExternalIPAddress', null, {});
+    if (this.state === 'asking' && this.#questionDue) {
+      this.#questionDue = false;
+      return this.#act(this.#options.talk.question, null);
     }
     if (now < this.#restUntil && this.pair.port !== 0) return;
     const job = this.pair.next(now);
     if (job === null) return;
-    if (this.state === 'idle') this.#begin(now);
-    else this.#askFor(job);
+    if (this.state === 'idle') return this.#begin(now);
+    const action = this.#options.talk.ask(job);
+    if (action !== null) return this.#act(action, job);
+    this.pair.unmapped(now, job);
+    this.#pump(now);
+  }
+
+  /** The end does not wait for what is under way: what that brings about is given back as well. */
+  #letGo(now: number): void {
+    const job = this.#waiting?.job ?? null;
+    if (job?.unmap === true || (job !== null && !this.#options.talk.canUndo(job))) return;
+    this.#waiting = null;
+    if (job?.mapping.externalPort === 0) this.pair.mapped(now, job, job.externalPort, 0, false);
   }
 
   #begin(now: number): void {
@@ -225,7 +219,8 @@ export class UpnpMapper {
     if (atMs !== undefined) {
       if (now < this.#beganAt + atMs) return;
       this.#searches++;
-      for (const target of SEARCH_TARGETS) this.#options.sink.onUpnpSearch(searchPacket(target));
+      const { sink, talk } = this.#options;
+      for (const target of talk.kind.targets) sink.onUpnpSearch(searchPacket(talk.kind, target));
       return;
     }
     if (now >= this.#beganAt + SEARCH_MS) this.#tryNext(now);
@@ -246,7 +241,8 @@ export class UpnpMapper {
 
   #described(now: number, status: number, body: Uint8Array | null): void {
     const url = this.#devices[this.#tried - 1]!;
-    this.#services = status === 200 && body !== null ? readDescription(utf8Decode(body), url) : [];
+    const { kind } = this.#options.talk;
+    this.#services = status === 200 && body !== null ? readDescription(utf8Decode(body), url, kind) : [];
     if (this.#services.length === 0) {
       this.error = body === null ? 'the router does not answer' : 'the router has no mappings to give';
       return this.#tryNext(now);
@@ -256,35 +252,23 @@ export class UpnpMapper {
 
   #useService(): void {
     this.state = 'asking';
-    this.#addressDue = true;
-    this.#leaseS = LEASE_S;
+    this.#questionDue = true;
     this.#conflicts = 0;
-    this.#mayChoose = versionOf(this.#services[0]!) >= 2;
+    this.#options.talk.begin(this.#services[0]!);
   }
 
-  #addressed(status: number, body: Uint8Array | null): void {
-    const reply = body === null ? null : readSoapReply(status, utf8Decode(body), ['NewExternalIPAddress']);
-    const text = reply?.values.get('NewExternalIPAddress') ?? '';
-    const ip = parseIp(text);
-    if (ip !== null && isUsablePeerAddress(ip, 1)) this.externalIp = text;
+  #answer(now: number, { names }: UpnpAction, status: number, body: Uint8Array | null): void {
+    const reply = body === null ? null : readSoapReply(status, utf8Decode(body), names);
+    const why = this.#options.talk.answered(reply);
+    if (why === null || this.pair.port === 0) return;
+    this.error = why;
+    if (this.#nextService()) return;
+    this.state = 'idle';
+    this.failed = true;
+    this.#restUntil = now + REFUSED_MS;
   }
 
-  #askFor(job: MapJob): void {
-    const NewProtocol = job.mapping.protocol.toUpperCase();
-    const place = { NewRemoteHost: '', NewExternalPort: `${job.externalPort}`, NewProtocol };
-    if (job.unmap) return this.#act('DeletePortMapping', job, place);
-    const isRenewal = job.mapping.externalPort !== 0;
-    this.#act(this.#mayChoose && !isRenewal ? 'AddAnyPortMapping' : 'AddPortMapping', job, {
-      ...place,
-      NewInternalPort: `${job.internalPort}`,
-      NewInternalClient: this.#options.local,
-      NewEnabled: '1',
-      NewPortMappingDescription: DESCRIPTION,
-      NewLeaseDuration: `${this.#leaseS}`,
-    });
-  }
-
-  #act(action: string, job: MapJob | null, values: Readonly<Record<string, string>>): void {
+  #act(action: UpnpAction, job: MapJob | null): void {
     const service = this.#services[0]!;
     const id = ++this.#lastId;
     this.#waiting = { id, action, job };
@@ -294,54 +278,53 @@ export class UpnpMapper {
       headers: {
         'accept-encoding': 'identity',
         'content-type': 'text/xml; charset="utf-8"',
-        soapaction: `"${service.type}#${action}"`,
+        soapaction: `"${service.type}#${action.name}"`,
       },
-      body: soapBody(service, action, values),
+      body: soapBody(service, action.name, action.values),
       timeoutMs: this.pair.port === 0 ? BYE_TIMEOUT_MS : TIMEOUT_MS,
       maxBytes: MAX_BODY,
     });
   }
 
-  #answered(now: number, action: string, job: MapJob, status: number, body: Uint8Array | null): void {
+  #answered(now: number, action: UpnpAction, job: MapJob, status: number, body: Uint8Array | null): void {
     if (job.unmap) return this.pair.unmapped(now, job);
-    const names = ['NewReservedPort', GRANTED];
-    const reply = body === null ? null : readSoapReply(status, utf8Decode(body), names);
+    const { talk } = this.#options;
+    const reply = body === null ? null : readSoapReply(status, utf8Decode(body), action.names);
     if (reply === null) return this.#broken(now, job, body === null);
     if (reply.errorCode !== 0) return this.#refused(now, action, job, reply.errorCode);
-    const port = externalPortOf(action, job, reply);
+    const port = talk.granted(job, action.name, reply);
     if (port === 0) return this.#broken(now, job, false);
     this.failed = false;
     this.error = null;
-    this.pair.mapped(now, job, port, this.#leaseS, false);
+    this.pair.mapped(now, job, port, talk.leaseS, false);
   }
 
-  #refused(now: number, action: string, job: MapJob, code: number): void {
-    const isUnknown = code === UpnpError.UnknownAction || code === UpnpError.NotImplemented;
-    if (action === 'AddAnyPortMapping' && (isUnknown || code === UpnpError.ActionFailed)) {
-      this.#mayChoose = false;
-      return;
-    }
-    if (this.#leaseS > 0 && (code === UpnpError.OnlyPermanent || code === UpnpError.InvalidArgs)) {
-      this.#leaseS = 0;
-      return;
-    }
-    if ((code === UpnpError.Conflict || code === UpnpError.UsedByRouter) && this.#conflicts++ < MAX_CONFLICTS) {
+  #refused(now: number, action: UpnpAction, job: MapJob, code: number): void {
+    const refusal = this.#options.talk.refused(job, action.name, code);
+    if (refusal === 'again') return;
+    if (refusal === 'taken' && this.#conflicts++ < MAX_CONFLICTS) {
       return this.pair.conflict(now, job, 10_000 + this.#options.rng.below(50_000));
     }
     this.error = errorText(code);
-    if (this.#services.length > 1 && !this.pair.isMapped) {
-      this.#services.shift();
-      return this.#useService();
-    }
+    if (!this.pair.isMapped && this.pair.port !== 0 && this.#nextService()) return;
     this.pair.failed(now, job, this.error, REFUSED_MS);
     if (!this.pair.isMapped) this.failed = true;
+  }
+
+  /** Goes on with the next service of the device. False: there is none. */
+  #nextService(): boolean {
+    if (this.#services.length <= 1) return false;
+    this.#services.shift();
+    this.#useService();
+    return true;
   }
 
   /** No answer, or none that makes sense: looks for the router anew, unless it has given something before. */
   #broken(now: number, job: MapJob, isSilent: boolean): void {
     this.error = isSilent ? 'the router does not answer' : 'the answer makes no sense';
     this.pair.failed(now, job, this.error, REFUSED_MS);
-    if (this.pair.isMapped) {
+    if (this.pair.port === 0) this.state = 'idle';
+    else if (this.pair.isMapped) {
       // it may have come back elsewhere: its description's port changes with restarts
       this.pair.forgotten(now);
       this.#restUntil = now + TIMEOUT_MS;
@@ -357,9 +340,4 @@ export class UpnpMapper {
     this.#restUntil = now + REST_MS;
     this.#options.sink.onUpnpChanged();
   }
-}
-
-function externalPortOf(action: string, job: MapJob, reply: SoapReply): number {
-  if (action === 'AddAnyPortMapping') return readPort(reply.values.get('NewReservedPort'));
-  return reply.values.has(GRANTED) ? job.externalPort : 0;
 }

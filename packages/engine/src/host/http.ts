@@ -16,6 +16,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import { createGunzip, createInflate, type Gunzip, type Inflate } from 'node:zlib';
 import type { IoFault } from '../base/errors.ts';
+import { isSameSubnet, parseIp } from '../base/ip.ts';
 import type { Http, HttpHandle, HttpRequest, HttpResponse } from '../base/ports.ts';
 import { type ProxySettings, proxyLabel, type Traffic } from '../base/proxy.ts';
 import { userOf } from '../transport/proxy.ts';
@@ -161,7 +162,7 @@ class Exchange {
       return;
     }
     const host = url.hostname.startsWith('[') ? url.hostname.slice(1, -1) : url.hostname;
-    if (this.#request.origin === 'gateway' && (net.isIP(host) === 0 || !this.#isPrivate(host))) {
+    if (this.#request.origin === 'gateway' && !this.#isGateway(host)) {
       this.#fail(fault('ELOCAL', `${this.#shown}: a router is at an address of the local network`));
       return;
     }
@@ -247,6 +248,12 @@ class Exchange {
     });
   }
 
+  #isGateway(host: string): boolean {
+    if (net.isIP(host) === 0) return false;
+    const [theirs, ours] = [parseIp(host), parseIp(this.#request.from ?? '')];
+    return this.#isPrivate(host) || (theirs !== null && ours !== null && isSameSubnet(theirs, ours));
+  }
+
   /** Those of the family that was asked for, and that we may leave for; after a public server, public ones only. */
   #usable(url: URL, ips: readonly string[]): string[] {
     const { family, origin } = this.#request;
@@ -259,7 +266,12 @@ class Exchange {
   }
 
   #connect(url: URL, host: string, reachable: readonly string[]): void {
-    const local = this.#egress.towards(reachable[0]!) ?? null;
+    const { from = null } = this.#request;
+    if (from !== null && !this.#egress.holds(from)) {
+      this.#fail(faultOf(noWay(reachable[0]!), `get ${this.#shown}`));
+      return;
+    }
+    const local = from ?? this.#egress.towards(reachable[0]!) ?? null;
     this.#local = local;
     // one local address serves one family
     const ips = local === null ? reachable : reachable.filter((ip) => net.isIP(ip) === net.isIP(local));

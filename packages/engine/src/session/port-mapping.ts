@@ -7,7 +7,7 @@
  * Where the system does not name its routers, the first address of a private network is taken for one.
  *
  * Invariants: nothing is asked by loopback, nor before it is clear where the session listens; only its own port is mapped.
- * Limits: MAX_PLACES; a look at addresses and routers every LOOK_MS; IPv6 by PCP alone, where the system names the router.
+ * Limits: MAX_PLACES; a look at addresses and routers every LOOK_MS; IPv6 where the system names the router.
  */
 
 import type { IoFault } from '../base/errors.ts';
@@ -32,6 +32,8 @@ export interface MapPlace {
   readonly local: string;
   /** Null: not known. */
   readonly gateway: string | null;
+  /** IPv6: the network interface that leads there, which groups are not reached without. */
+  readonly zone: string | null;
 }
 
 export class PortMapping {
@@ -183,6 +185,7 @@ class Place implements UdpSink, PortMapSink {
   readonly #owner: PortMapping;
   /** Where the router is reached: with a zone, other than where its answers come from. */
   readonly #gateway: string | null;
+  readonly #zone: string | null;
   readonly #socket: UdpSocket;
   readonly #announces: UdpSocket | null;
   readonly #requests = new Set<{ abort(): void }>();
@@ -193,6 +196,7 @@ class Place implements UdpSink, PortMapSink {
     this.#core = core;
     this.#owner = owner;
     this.#gateway = at.gateway;
+    this.#zone = at.zone;
     const gateway = at.gateway?.split('%', 1)[0] ?? null;
     this.mapper = new PortMapper({
       local: at.local,
@@ -268,13 +272,17 @@ class Place implements UdpSink, PortMapSink {
   }
 
   onMapSend(bytes: Uint8Array, ip: string, port: number): void {
-    this.#socket.send(bytes, ip === this.mapper.gateway ? this.#gateway! : ip, port);
+    const isGroup = ip.startsWith('ff') && this.#zone !== null;
+    this.#socket.send(bytes, ip === this.mapper.gateway ? this.#gateway! : isGroup ? `${ip}%${this.#zone}` : ip, port);
   }
 
   onMapRequest({ id, url, headers, body, timeoutMs, maxBytes }: UpnpRequest): void {
+    const { local } = this.mapper;
+    const family: 4 | 6 = local.includes(':') ? 6 : 4;
     const request = {
       ...(body === null ? {} : { method: 'POST' as const, body }),
-      ...{ url, headers, timeoutMs, maxBytes, maxRedirects: 0, origin: 'gateway' as const, family: 4 as const },
+      // routers map for whoever asks, by the address that he asks from
+      ...{ url, headers, timeoutMs, maxBytes, maxRedirects: 0, origin: 'gateway' as const, from: local, family },
     };
     const handle = this.#core.ports.http.get(request, (fault, response) => {
       this.#requests.delete(handle);
@@ -304,8 +312,9 @@ export function placesOf(
   gateways: readonly NetGateway[],
 ): Map<string, MapPlace> {
   const found = new Map<string, MapPlace>();
-  const add = (local: string, gateway: string | null): void => {
-    if (found.size < MAX_PLACES) found.set(`${local} ${gateway}`, { local, gateway });
+  const add = (local: string, gateway: string | null, device: string): void => {
+    const zone = local.includes(':') ? device : null;
+    if (found.size < MAX_PLACES) found.set(`${local} ${gateway}`, { local, gateway, zone });
   };
   for (const ip of bind) {
     if (isLoopback(ip)) continue;
@@ -317,14 +326,14 @@ export function placesOf(
       if (way !== undefined) {
         const there = candidates.filter(({ name }) => name === way.interfaceName);
         const near = there.filter((at) => isWithin(way.ip, at));
-        for (const at of v6 ? there : (near.length > 0 ? near : there).slice(0, 1)) add(at.ip, way.ip);
-      } else if (!v6) for (const at of candidates) add(at.ip, guess(at));
+        for (const at of v6 ? there : (near.length > 0 ? near : there).slice(0, 1)) add(at.ip, way.ip, at.name);
+      } else if (!v6) for (const at of candidates) add(at.ip, guess(at), at.name);
     } else {
       const at = candidates.find((one) => one.ip === ip);
       if (at === undefined) continue;
       const way = ways.find(({ interfaceName }) => interfaceName === at.name);
-      if (way !== undefined) add(ip, way.ip);
-      else if (!v6) add(ip, guess(at));
+      if (way !== undefined) add(ip, way.ip, at.name);
+      else if (!v6) add(ip, guess(at), at.name);
     }
   }
   return found;
