@@ -1,18 +1,40 @@
-/** For the suites under test/ and examples/, which start processes and run against the built packages: one at a time. */
+/** For the suites under test/ and examples/, which start processes and run against the built packages. */
 
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
+/** They measure how long an event loop is held up, so nothing runs beside them. */
+const ALONE = 'test/demands/peers/**';
+
 export default defineConfig({
   root: fileURLToPath(new URL('..', import.meta.url)),
   test: {
-    include: ['test/**/*.test.{ts,mjs}', 'examples/**/*.test.{ts,mjs}'],
-    exclude: ['**/node_modules/**'],
     testTimeout: 120_000,
     hookTimeout: 60_000,
     // figures of real processes (delays, memory, times to come back) are the machine's too: a second look, not a looser bound
     retry: 2,
     pool: 'forks',
-    fileParallelism: false,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'beside',
+          include: ['test/**/*.test.{ts,mjs}', 'examples/**/*.test.{ts,mjs}'],
+          exclude: ['**/node_modules/**', ALONE],
+          // most of them wait, for clocks and for each other
+          maxWorkers: 3,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'alone',
+          include: [`${ALONE}/*.test.ts`],
+          maxWorkers: 1,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
   },
 });
