@@ -88,15 +88,36 @@ describe('LEDBAT', () => {
     together.shares(10, a, b);
     const [first, second] = together.shares(60, a, b) as [number, number];
     expect(Math.abs(first - second)).toBeLessThan(0.1 * Math.max(first, second));
+  });
 
-    const later = new Bottleneck();
-    const early = later.flow();
-    later.shares(20, early);
-    const late = later.flow();
-    later.shares(80, early, late);
-    const [c, d] = later.shares(60, early, late) as [number, number];
-    // who came late never saw the path quite empty: a packet or two of the other make its base
-    expect(Math.abs(c - d)).toBeLessThan(0.15 * Math.max(c, d));
+  for (const [name, link] of [
+    ['10 Mbit/s, 40 ms', {}],
+    ['4 Mbit/s, 10 ms, where one packet takes 3 ms', { rateBps: 500_000, delayMs: 5 }],
+  ] as const) {
+    it(`shares with one that came 20 s before, which it has never seen idle: ${name}`, () => {
+      const bottleneck = new Bottleneck(link);
+      const early = bottleneck.flow();
+      bottleneck.shares(20, early);
+      const late = bottleneck.flow();
+      bottleneck.shares(80, early, late);
+      const [first, second] = bottleneck.shares(60, early, late) as [number, number];
+      expect(Math.abs(first - second)).toBeLessThan(0.1 * Math.max(first, second));
+      const { used, mean } = bottleneck.use(60);
+      expect(used).toBeGreaterThan(0.95);
+      expect(mean).toBeLessThan(100);
+    });
+  }
+
+  it('shares among five that came one after the other', () => {
+    const bottleneck = new Bottleneck();
+    const flows: UtpEnd[] = [];
+    for (let i = 0; i < 5; i++) {
+      flows.push(bottleneck.flow());
+      bottleneck.shares(10, ...flows);
+    }
+    bottleneck.shares(80, ...flows);
+    const shares = bottleneck.shares(60, ...flows);
+    expect(Math.max(...shares) - Math.min(...shares)).toBeLessThan(0.1 * Math.max(...shares));
   });
 
   it('is not thrown off by clocks that drift apart', () => {

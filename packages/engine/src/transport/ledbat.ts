@@ -7,14 +7,19 @@
  * Per round trip, with delay d, target T and S = 0.4 T:
  *
  *     d < T        window += 3000 bytes x (1 - d/T), and at first, while d is small, a sixteenth
- *     d > S        window -= window x (d/S - 1) x 1.6 %
+ *     d > S        window -= window x (d/S - 1) x 2.5 %
  *     d > T        window -= window x (d/T - 1) x 25 %, at most half
  *     loss         window halves;  timeout: two packets
  *
  * The second line is what makes two flows equal: both grow by the same amount and shrink in proportion, so they settle at
  * the one window where that balances, between S and T. libutp's plain rule has its balance wherever the flows happen to
- * be. A flow that came while another filled the queue takes the full queue for the empty path; so each flow lets the queue
- * run dry for two round trips now and then (the slowdown of LEDBAT++), which costs it at most 3 %.
+ * be.
+ *
+ * A flow that came while another filled the queue takes the full queue for the empty path. So each flow sends next to
+ * nothing for three round trips now and then (the slowdown of LEDBAT++), at a cost of at most 3 %. One alone would not
+ * empty a queue that holds others' packets: who sees the delay fall by a quarter without a reason of its own slows down
+ * with it, and all learn the same base from one lone full packet each. Where the balance is, a millisecond of difference
+ * between two bases makes 7 % between two windows: so two packets in a row, or the handshake's short ones, will not do.
  *
  * T is 100 ms, unless packets are lost at less: then the queue of the path is shorter, and T goes to half of the
  * delay there was, for else the flow would take its share by losses like TCP. It comes back by a hundredth a second.
@@ -32,7 +37,7 @@ const BOOST_SHARE = 1 / 16;
 const BOOST_DELAY = 0.25;
 /** Round trips in which a delay that slow start made by its bursts is not yet taken for a queue. */
 const BOOST_GRACE = 3;
-const EVEN_SHARE = 0.016;
+const EVEN_SHARE = 0.025;
 const CUT_SHARE = 0.25;
 /** Slow start ends at this part of T: what is under way by then adds as much again and more. */
 const SLOW_START_DELAY = 0.3;
@@ -44,10 +49,20 @@ export const MAX_WINDOW_BYTES: number = 4 << 20;
 /** A flow that did not reach its window for so long is limited by something else and does not grow (libutp). */
 const SATURATED_MS = 1000;
 const SLOWDOWN_LEAST_MS = 30_000;
+/** The first comes sooner: a newcomer knows least. */
+const SLOWDOWN_FIRST_MS = 3000;
 /** Time between two slowdowns, in times of what the last one took. */
 const SLOWDOWN_SHARE = 30;
 /** A queue below this part of T is not worth a slowdown. */
 const SLOWDOWN_DELAY = 0.25;
+/** Round trips of a slowdown; the first of them empties the queue. Who joins sees it after one and a half. */
+const SLOWDOWN_TRIPS = 3;
+const JOINED_TRIPS = 2;
+/** Another has slowed down when the most delay in half a round trip is below this part of the least three halves ago. */
+const JOIN_SHARE = 0.75;
+const HALVES = 3;
+/** Who joined or slowed down joins again after this part of the time to the next slowdown: not all that falls is one. */
+const JOIN_REST = 0.5;
 /** microseconds per 5 s of drift beyond which a clock is taken to cheat (libutp). */
 const DRIFT_LIMIT = -200_000;
 
@@ -70,6 +85,12 @@ export class Ledbat {
   #slowdownMs = Number.NEGATIVE_INFINITY;
   #slowdownEndMs = 0;
   #returning = false;
+  #joinAtMs = 0;
+  /** Delays of the half round trip under way, and the least of those before it, oldest first; 0: not known. */
+  #halfAtMs = 0;
+  #halfMost = 0;
+  #halfLeast = Number.POSITIVE_INFINITY;
+  readonly #before: Float64Array = new Float64Array(HALVES);
 
   constructor(packetBytes: number) {
     this.window = INITIAL_PACKETS * packetBytes;
@@ -117,7 +138,9 @@ export class Ledbat {
       else if (saturated) this.window += Math.min(bytes, this.window);
     } else {
       this.window += this.#change(now, rttMs, saturated) * part;
-      if (now >= this.#slowdownAtMs) this.#slowDown(now, rttMs, packetBytes);
+      const joins = this.#otherSlowsDown(now, rttMs) && now >= this.#joinAtMs;
+      if (joins) this.#slowDown(now, JOINED_TRIPS * rttMs, packetBytes);
+      else if (now >= this.#slowdownAtMs) this.#beginSlowdown(now, rttMs, packetBytes);
     }
     this.#clamp(packetBytes);
   }
@@ -143,6 +166,8 @@ export class Ledbat {
     const short = LOSS_TARGET_SHARE * this.#peakMicros;
     if (short < this.#target) this.#target = Math.max(LEAST_TARGET_MICROS, short);
     this.#boostEndMs = now;
+    // what falls now is our own
+    this.#before.fill(0);
     this.window /= 2;
     this.#threshold = this.window;
     if (this.slowStart) this.#endSlowStart(now);
@@ -164,22 +189,52 @@ export class Ledbat {
     this.#threshold = this.window;
     const took = now - this.#slowdownMs;
     if (this.#slowdownAtMs === Number.POSITIVE_INFINITY) {
-      this.#slowdownAtMs = now + Math.max(SLOWDOWN_LEAST_MS, took < Infinity ? SLOWDOWN_SHARE * took : 0);
+      const first = this.#slowdownMs === Number.NEGATIVE_INFINITY;
+      const rest = first ? SLOWDOWN_FIRST_MS : Math.max(SLOWDOWN_LEAST_MS, SLOWDOWN_SHARE * took);
+      this.#slowdownAtMs = now + rest;
+      this.#joinAtMs = first ? now : now + JOIN_REST * rest;
     }
   }
 
-  #slowDown(now: number, rttMs: number, packetBytes: number): void {
+  /** The queue drains by more than one flow's steps make it: told once, half a round trip after it is seen. */
+  #otherSlowsDown(now: number, rttMs: number): boolean {
+    const delay = this.delayMicros;
+    if (delay > this.#halfMost) this.#halfMost = delay;
+    if (delay < this.#halfLeast) this.#halfLeast = delay;
+    if (now - this.#halfAtMs < rttMs / 2) return false;
+    const before = this.#before;
+    const stood = before[0]!;
+    const fell = stood > SLOWDOWN_DELAY * this.#target && this.#halfMost < JOIN_SHARE * stood;
+    before.copyWithin(0, 1);
+    before[HALVES - 1] = this.#halfLeast;
+    this.#beginHalf(now);
+    return fell;
+  }
+
+  #beginHalf(now: number): void {
+    this.#halfAtMs = now;
+    this.#halfMost = 0;
+    this.#halfLeast = Number.POSITIVE_INFINITY;
+  }
+
+  #beginSlowdown(now: number, rttMs: number, packetBytes: number): void {
     if (this.delayMicros < SLOWDOWN_DELAY * this.#target || this.window < 8 * packetBytes) {
       this.#slowdownAtMs = now + SLOWDOWN_LEAST_MS;
       return;
     }
+    this.#slowDown(now, SLOWDOWN_TRIPS * rttMs, packetBytes);
+  }
+
+  #slowDown(now: number, ms: number, packetBytes: number): void {
     this.#slowdownAtMs = Number.POSITIVE_INFINITY;
     this.#slowdownMs = now;
-    this.#slowdownEndMs = now + 2 * rttMs;
+    this.#slowdownEndMs = now + ms;
     this.#returning = true;
     this.#threshold = this.window;
-    this.window = 2 * packetBytes;
+    this.window = packetBytes;
     this.slowStart = true;
+    this.#before.fill(0);
+    this.#beginHalf(this.#slowdownEndMs);
   }
 
   #clamp(packetBytes: number): void {

@@ -147,7 +147,8 @@ export class UtpSender {
     }
     outbox.acknowledge(micros, h.ack, bytes, h.sackAt, h.sackBytes);
     if (outbox.gapAcked) this.cheated = true;
-    if (h.diff !== 0) ledbat.sampleOurs(now, h.diff, outbox.minRttMicros);
+    // short packets take less time on the wire: no base for long ones
+    if (h.diff !== 0 && outbox.ackedBytes > 0) ledbat.sampleOurs(now, h.diff, outbox.minRttMicros);
     if (outbox.sackedCount > 0) this.#lossCheck = true;
     if (outbox.proved) this.#olderLost = true;
     this.#resendLeft = Math.min(LEAST_BURST, this.#resendLeft + Math.ceil(outbox.ackedCount / 2));
