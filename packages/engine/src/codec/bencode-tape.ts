@@ -10,6 +10,7 @@
  */
 
 import { latin1, plainView } from '../base/bytes.ts';
+import { COLON, D, E, I, L, MINUS, NINE, ZERO } from './bencode-bytes.ts';
 
 export interface BencodeLimits {
   /** Containers inside each other; default 100. */
@@ -169,14 +170,6 @@ export class Tape {
   }
 }
 
-const D = 100;
-const E = 101;
-const I = 105;
-const L = 108;
-const ZERO = 48;
-const NINE = 57;
-const COLON = 58;
-const MINUS = 45;
 const MIN_SAFE = BigInt(Number.MIN_SAFE_INTEGER);
 const MAX_SAFE = BigInt(Number.MAX_SAFE_INTEGER);
 const MIN_INT64 = -(2n ** 63n);

@@ -8,6 +8,7 @@
  */
 
 import { latin1 } from '../base/bytes.ts';
+import { COLON, D, E, I, L, MINUS, NINE, ZERO } from '../codec/bencode-bytes.ts';
 
 /** No node sends more in one datagram (BEP 32 asks for 1,024); what is longer is not looked at. */
 export const MAX_DATAGRAM = 4096;
@@ -502,14 +503,6 @@ export class KrpcMessage {
 }
 
 const EMPTY: Uint8Array = new Uint8Array(0);
-const D = 100;
-const E = 101;
-const I = 105;
-const L = 108;
-const ZERO = 48;
-const NINE = 57;
-const COLON = 58;
-const MINUS = 45;
 
 function ascii(text: string): Uint8Array {
   return Uint8Array.from(text, (c) => c.charCodeAt(0));
