@@ -17,7 +17,8 @@
 
 import { readU32 } from '../base/bytes.ts';
 import { formatIp, isUsablePeerAddress } from '../base/ip.ts';
-import { compareDistance, ID_BYTES, isSecure, networkOf } from './node-id.ts';
+import { NodeContact } from './node-contact.ts';
+import { compareDistance, ID_BYTES, isSecure } from './node-id.ts';
 import { K } from './routing-table.ts';
 
 /** libtorrent's branching factor. */
@@ -45,14 +46,9 @@ export class Source {
   }
 }
 
-export class Candidate {
-  /** Id, address, port, as on the wire; the id of a bootstrap node is unknown until it answers. */
-  readonly compact: Uint8Array;
-  readonly ip: string;
-  readonly port: number;
-  readonly network: number | string;
+/** The id of a bootstrap node is unknown until it answers. */
+export class Candidate extends NodeContact {
   readonly router: boolean;
-  secure: boolean;
   state: CandidateState = CandidateState.New;
   source: Source | null;
   hop: number;
@@ -65,13 +61,7 @@ export class Candidate {
   low = 0;
 
   constructor(compact: Uint8Array, ip: string, port: number, source: Source | null, router: boolean) {
-    // a copy: a view would move the bytes themselves out of the heap
-    const address = compact.slice(ID_BYTES, compact.length - 2);
-    this.compact = compact;
-    this.ip = ip;
-    this.port = port;
-    this.network = networkOf(address);
-    this.secure = isSecure(compact, address);
+    super(compact, ip, port);
     this.source = source;
     this.router = router;
     this.hop = source === null ? 1 : source.hop + 1;

@@ -93,56 +93,48 @@ export class DhtServer {
     table6: RoutingTable | null,
     cap: number,
   ): void {
-    if (m.idAt < 0) {
-      this.#error(203, 'missing or invalid id', m, ip, port);
-      return;
-    }
+    const missing = missingOf(m);
+    if (missing !== null) return this.#error(203, `missing or invalid ${missing}`, m, ip, port);
     let want = m.want & (WANT4 | WANT6);
     if (m.want <= 0 || want === 0) want = ip.length === 4 ? WANT4 : WANT6;
     const near4 = (want & WANT4) !== 0 ? table4 : null;
     const near6 = (want & WANT6) !== 0 ? table6 : null;
-    const writer = this.#writer;
-    let target = m.targetAt;
     switch (m.method) {
       case Method.Ping:
-        writer.beginReply(ip, port);
-        writer.id(Key.id, own.ownId);
-        writer.endReply(m.bytes, m.tidAt, m.tidLength);
-        return;
-      case Method.GetPeers:
-        if (m.infoHashAt < 0) this.#error(203, 'missing or invalid info_hash', m, ip, port);
-        else this.#getPeers(now, m, ip, port, own, near4, near6, cap);
-        return;
-      case Method.AnnouncePeer:
-        this.#announce(now, m, ip, port, own);
-        return;
-      case Method.Get:
-        if (target < 0) this.#error(203, 'missing or invalid target', m, ip, port);
-        else this.#get(now, m, ip, port, own, near4, near6, cap);
-        return;
-      case Method.Put:
-        this.#put(now, m, ip, port, own);
-        return;
-      case Method.Sample:
-        if (target < 0) this.#error(203, 'missing or invalid target', m, ip, port);
-        else this.#sample(now, m, ip, port, own, near4, near6, cap);
-        return;
-      case Method.Unknown:
-        // what the future asks about a place is answered by who is near it
-        if (target < 0) target = m.infoHashAt;
-        if (target < 0) {
-          this.#error(204, 'method unknown', m, ip, port);
-          return;
-        }
-        break;
+        return this.#done(m, ip, port, own);
       case Method.FindNode:
-        if (target < 0) {
-          this.#error(203, 'missing or invalid target', m, ip, port);
-          return;
-        }
+        return this.#findNode(m, m.targetAt, ip, port, own, near4, near6, cap);
+      case Method.GetPeers:
+        return this.#getPeers(now, m, ip, port, own, near4, near6, cap);
+      case Method.AnnouncePeer:
+        return this.#announce(now, m, ip, port, own);
+      case Method.Get:
+        return this.#get(now, m, ip, port, own, near4, near6, cap);
+      case Method.Put:
+        return this.#put(now, m, ip, port, own);
+      case Method.Sample:
+        return this.#sample(now, m, ip, port, own, near4, near6, cap);
+      case Method.Unknown: {
+        // what the future asks about a place is answered by who is near it
+        const target = m.targetAt >= 0 ? m.targetAt : m.infoHashAt;
+        if (target < 0) return this.#error(204, 'method unknown', m, ip, port);
+        return this.#findNode(m, target, ip, port, own, near4, near6, cap);
+      }
     }
-    const room = roomOf(m, ip, cap, USUAL_PACKET);
-    const count = this.#choose(near4, near6, m.bytes, target, room);
+  }
+
+  #findNode(
+    m: KrpcMessage,
+    target: number,
+    ip: Uint8Array,
+    port: number,
+    own: RoutingTable,
+    near4: RoutingTable | null,
+    near6: RoutingTable | null,
+    cap: number,
+  ): void {
+    const writer = this.#writer;
+    const count = this.#choose(near4, near6, m.bytes, target, roomOf(m, ip, cap, USUAL_PACKET));
     writer.beginReply(ip, port);
     writer.id(Key.id, own.ownId);
     this.#writeNodes(near4, near6, count);
@@ -185,8 +177,7 @@ export class DhtServer {
 
   #announce(now: number, m: KrpcMessage, ip: Uint8Array, port: number, own: RoutingTable): void {
     const peerPort = m.impliedPort ? port : m.port;
-    if (m.infoHashAt < 0) this.#error(203, 'missing or invalid info_hash', m, ip, port);
-    else if (!Number.isInteger(peerPort) || !isUsablePeerAddress(ip, peerPort)) {
+    if (!Number.isInteger(peerPort) || !isUsablePeerAddress(ip, peerPort)) {
       this.#error(203, 'invalid port', m, ip, port);
     } else if (!this.#tokenIsGood(now, m, ip)) this.#error(203, 'invalid token', m, ip, port);
     else {
@@ -347,6 +338,22 @@ export class DhtServer {
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 /** The key and a number of up to 16 digits. */
 const SEQ_FIELD = 5 + 18;
+
+/** What a query of this method must name and does not; null: nothing. */
+function missingOf(m: KrpcMessage): string | null {
+  if (m.idAt < 0) return 'id';
+  switch (m.method) {
+    case Method.GetPeers:
+    case Method.AnnouncePeer:
+      return m.infoHashAt < 0 ? 'info_hash' : null;
+    case Method.FindNode:
+    case Method.Get:
+    case Method.Sample:
+      return m.targetAt < 0 ? 'target' : null;
+    default:
+      return null;
+  }
+}
 
 /** Bytes left for fields beside the id. */
 function roomOf(m: KrpcMessage, ip: Uint8Array, cap: number, most: number): number {

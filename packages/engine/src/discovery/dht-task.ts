@@ -110,6 +110,14 @@ export abstract class Task implements CallOwner, LookupOwner {
   /** The last word to the sink. */
   abstract onEnd(): void;
 
+  /** Begins a query in the writer, with our id. */
+  protected begin(lookup: Lookup): KrpcWriter {
+    const { writer } = this.host;
+    writer.beginQuery();
+    writer.id(Key.id, this.host.ownId(lookup.family));
+    return writer;
+  }
+
   /** Sends a storing query that `write` writes. */
   protected store(now: number, candidate: Candidate, write: () => Method): void {
     const call = this.host.open(now, candidate.ip, candidate.port);
@@ -227,9 +235,7 @@ export class FindTask extends Task {
   }
 
   protected override writeQuery(lookup: Lookup, _candidate: Candidate): Method {
-    const writer = this.host.writer;
-    writer.beginQuery();
-    writer.id(Key.id, this.host.ownId(lookup.family));
+    const writer = this.begin(lookup);
     writer.id(Key.target, this.target);
     if (this.#bothFamilies) writer.raw(WANT_BOTH);
     return Method.FindNode;

@@ -82,9 +82,7 @@ export class PeersTask extends Task {
   }
 
   protected override writeQuery(lookup: Lookup, _candidate: Candidate): Method {
-    const writer = this.host.writer;
-    writer.beginQuery();
-    writer.id(Key.id, this.host.ownId(lookup.family));
+    const writer = this.begin(lookup);
     writer.id(Key.infoHash, this.target);
     // a seed has no use for other seeds
     if (this.#announce?.seed === true) writer.int(Key.noSeed, 1);
@@ -103,12 +101,10 @@ export class PeersTask extends Task {
   protected override onFound(now: number, lookup: Lookup): void {
     const announce = this.#announce;
     if (announce === null) return;
-    const writer = this.host.writer;
     const port = lookup.family === 6 ? (announce.port6 ?? announce.port) : announce.port;
     for (const node of lookup.closest()) {
       this.store(now, node, () => {
-        writer.beginQuery();
-        writer.id(Key.id, this.host.ownId(lookup.family));
+        const writer = this.begin(lookup);
         if (port === 0) writer.int(Key.impliedPort, 1);
         writer.id(Key.infoHash, this.target);
         writer.int(Key.port, port);
@@ -159,9 +155,7 @@ export class ScrapeTask extends Task {
   }
 
   protected override writeQuery(lookup: Lookup, _candidate: Candidate): Method {
-    const writer = this.host.writer;
-    writer.beginQuery();
-    writer.id(Key.id, this.host.ownId(lookup.family));
+    const writer = this.begin(lookup);
     writer.id(Key.infoHash, this.target);
     writer.int(Key.scrape, 1);
     return Method.GetPeers;
@@ -214,9 +208,7 @@ export class GetTask extends Task {
   }
 
   protected override writeQuery(lookup: Lookup, _candidate: Candidate): Method {
-    const writer = this.host.writer;
-    writer.beginQuery();
-    writer.id(Key.id, this.host.ownId(lookup.family));
+    const writer = this.begin(lookup);
     writer.string(Key.pad, ITEM_PADDING);
     // what is no newer need not be sent again
     if (this.#best !== null) writer.int(Key.seq, this.#best.seq);
@@ -268,9 +260,7 @@ export class PutTask extends Task {
   }
 
   protected override writeQuery(lookup: Lookup, _candidate: Candidate): Method {
-    const writer = this.host.writer;
-    writer.beginQuery();
-    writer.id(Key.id, this.host.ownId(lookup.family));
+    const writer = this.begin(lookup);
     // the value itself is of no interest, only who has one
     if (this.#item.publicKey !== null) writer.int(Key.seq, Number.MAX_SAFE_INTEGER);
     writer.id(Key.target, this.target);
@@ -323,9 +313,7 @@ export class SampleTask extends Task {
   }
 
   protected override writeQuery(lookup: Lookup, _candidate: Candidate): Method {
-    const writer = this.host.writer;
-    writer.beginQuery();
-    writer.id(Key.id, this.host.ownId(lookup.family));
+    const writer = this.begin(lookup);
     writer.id(Key.target, this.target);
     return Method.Sample;
   }

@@ -11,7 +11,8 @@
 
 import { assert } from '../base/assert.ts';
 import { readU32 } from '../base/bytes.ts';
-import { compareDistance, ID_BYTES, isSecure, networkOf, sharedBits } from './node-id.ts';
+import { NodeContact } from './node-contact.ts';
+import { compareDistance, ID_BYTES, sharedBits } from './node-id.ts';
 
 export const K = 8;
 const TOP_SIZES: readonly number[] = [128, 64, 32, 16];
@@ -22,14 +23,7 @@ const BAD_FAILS = 2;
 /** With nobody to take its place a node is kept for longer, so that an outage of ours does not empty the table. */
 const MAX_FAILS = 8;
 
-export class RouteNode {
-  /** Id, address, port: 26 or 38 bytes, as it goes over the wire. */
-  readonly compact: Uint8Array;
-  readonly ip: string;
-  readonly port: number;
-  readonly network: number | string;
-  /** Its id matches its address. */
-  readonly secure: boolean;
+export class RouteNode extends NodeContact {
   /** When it last answered. */
   seenAt: number;
   /** When it last answered or asked us something. */
@@ -39,13 +33,7 @@ export class RouteNode {
   rttMs: number;
 
   constructor(compact: Uint8Array, ip: string, port: number, now: number, rttMs: number) {
-    // a copy: a view would move the bytes themselves out of the heap
-    const address = compact.slice(ID_BYTES, compact.length - 2);
-    this.compact = compact;
-    this.ip = ip;
-    this.port = port;
-    this.network = networkOf(address);
-    this.secure = isSecure(compact, address);
+    super(compact, ip, port);
     this.seenAt = now;
     this.heardAt = now;
     this.rttMs = rttMs;
