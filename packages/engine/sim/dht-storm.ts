@@ -168,7 +168,11 @@ class DhtStorm {
     this.#net.run(3 * MINUTE);
     const { sentBytes, now } = this.#net;
     for (let i = 0; i < announces; i++) {
-      this.#later((measureMs * i) / announces, () => this.#announce());
+      this.#later((measureMs * i) / announces, () => {
+        this.#announces++;
+        this.#open++;
+        this.#announce();
+      });
     }
     this.#net.run(measureMs);
     this.#log('all have announced');
@@ -182,15 +186,15 @@ class DhtStorm {
     const who = this.#people.pick();
     const port = 1024 + this.#net.rng.below(60_000);
     const startedAt = this.#net.now;
-    this.#announces++;
-    this.#open++;
     this.#takers.set(toHex(infoHash), new Set());
+    const settled = this.#unlessGone(who, () => this.#announce());
     who.dht.getPeers(
       this.#net.now,
       infoHash,
       {
         onDhtPeers: () => {},
         onDhtPeersDone: (result) => {
+          settled();
           this.#measured(result, startedAt);
           this.#stored.push(result.announced);
           if (result.announced > 0) this.#announced++;
@@ -209,7 +213,7 @@ class DhtStorm {
     let who = this.#people.pick();
     while (who === announcer) who = this.#people.pick();
     const startedAt = this.#net.now;
-    this.#searches++;
+    const settled = this.#unlessGone(who, () => this.#search(infoHash, announcer, port));
     who.dht.getPeers(
       this.#net.now,
       infoHash,
@@ -218,7 +222,9 @@ class DhtStorm {
           for (let i = 0; i < peers4.length; i += 6) if (equal(peers4.subarray(i, i + 6), endpoint)) found = true;
         },
         onDhtPeersDone: (result) => {
+          settled();
           this.#measured(result, startedAt);
+          this.#searches++;
           this.#open--;
           if (found) this.#found++;
           else this.#log(`${toHex(infoHash)} not found: ${result.queried} queried, ${result.answered} answered`);
@@ -227,6 +233,17 @@ class DhtStorm {
       null,
     );
     who.arm();
+  }
+
+  /** Whose machine leaves in the middle of a lookup never hears its end: another does it. Returns what says that it is over. */
+  #unlessGone(who: DhtMachine, again: () => void): () => void {
+    let isOver = false;
+    this.#later(2 * MINUTE, () => {
+      if (!isOver && !this.#people.machines.includes(who)) again();
+    });
+    return () => {
+      isOver = true;
+    };
   }
 
   #measured(result: { queried: number; hops: number }, startedAt: number): void {
