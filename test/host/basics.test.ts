@@ -67,6 +67,21 @@ test('slot memory copies right at every alignment, overlapping or not', () => {
   expect(() => makeSlotMemory(5 * 2 ** 30)).toThrow(RangeError);
 });
 
+test('bytes come right into slot memory and out of it, and never past its end', () => {
+  const { buffer, move } = makeSlotMemory(100_000);
+  const bytes = new Uint8Array(buffer);
+  const plain = new Uint8Array(randomBytes(100_000));
+  for (const n of [0, 1, 255, 256, 1352, 65_487]) {
+    move!(bytes, 13, plain.subarray(7, 7 + n));
+    expect(Buffer.compare(bytes.subarray(13, 13 + n), plain.subarray(7, 7 + n))).toBe(0);
+    const back = new Uint8Array(n + 5).fill(1);
+    move!(back, 3, bytes.subarray(13, 13 + n));
+    expect([...back.subarray(0, 3), ...back.subarray(n + 3)]).toEqual([1, 1, 1, 1, 1]);
+    expect(Buffer.compare(back.subarray(3, n + 3), plain.subarray(7, 7 + n))).toBe(0);
+    if (n > 0) expect(() => move!(back, 6, plain.subarray(0, n))).toThrow(RangeError);
+  }
+});
+
 test('random bytes are random in each part, in shared memory too', () => {
   const random = new HostRandom();
   const seen = new Set<string>();

@@ -23,15 +23,23 @@ const HEADROOM = 64;
 /** Distance of two slots in memory. */
 export const SLOT_STRIDE: number = BLOCK_BYTES + HEADROOM;
 
-/** Memory for a pool. `copy` moves bytes inside it: (target, source, length) as offsets; host gives WASM memory.copy. */
+/**
+ * Memory for a pool. `copy` moves bytes inside it: (target, source, length) as offsets; host gives WASM memory.copy.
+ * `move` copies all of `source` to `target`, from its place `at` on, whether either is shared or not; default: `set`.
+ */
 export interface SlotMemory {
   readonly buffer: ArrayBufferLike;
   readonly copy: (target: number, source: number, length: number) => void;
+  readonly move?: Move;
 }
+
+export type Move = (target: Uint8Array, at: number, source: Uint8Array) => void;
 
 export class SlotPool {
   readonly count: number;
   readonly buffer: ArrayBufferLike;
+  /** Copies between this memory and any other. */
+  readonly move: Move;
   /** Where sockets read into; shared by all connections, since what is in it is used up before the next read. */
   readonly receive: Uint8Array<ArrayBufferLike>;
   /** Free now. */
@@ -61,6 +69,7 @@ export class SlotPool {
     this.receive = new Uint8Array(memory.buffer, 0, receiveBytes);
     this.#bytes = new Uint8Array(memory.buffer);
     this.#copy = memory.copy;
+    this.move = memory.move ?? plainMove;
     this.#holders = new Uint16Array(count);
     this.#free = new Int32Array(count);
     // the lowest numbers come out first, so that memory never needed is never touched
@@ -115,8 +124,10 @@ export class SlotPool {
     assert(at >= 0 && at + length <= BLOCK_BYTES, 'write past a slot');
     const target = this.offset(slot) + at;
     if (source.buffer === this.buffer) this.#copy(target, source.byteOffset + from, length);
-    else
-      this.#bytes.set(from === 0 && length === source.length ? source : source.subarray(from, from + length), target);
+    else {
+      const all = from === 0 && length === source.length;
+      this.move(this.#bytes, target, all ? source : source.subarray(from, from + length));
+    }
   }
 
   /** Fills with zeros (pad files, BEP 47). */
@@ -152,4 +163,8 @@ export class SlotPool {
     this.#wire[slot] = view;
     return view;
   }
+}
+
+export function plainMove(target: Uint8Array, at: number, source: Uint8Array): void {
+  target.set(source, at);
 }

@@ -46,6 +46,7 @@ export class UdpHub {
         ? null
         : new UtpMux({
             random: core.ports.random,
+            move: core.ports.slots.move,
             sink: {
               onUtpSend: (bytes, ip, port) => this.send(bytes, ip, port),
               onUtpAccept: (conn) => core.accept(conn, true),

@@ -15,6 +15,7 @@
 
 import { Heap } from '../base/heap.ts';
 import type { Conn, ConnSink, Endpoint, Random } from '../base/ports.ts';
+import type { Move } from '../base/slot-pool.ts';
 import { HalfOpenTable } from './utp-half-open.ts';
 import { isUtp, PacketType, seqDiff, UTP_HEADER_BYTES, UtpHeader, writeFixed, writeVarying } from './utp-packet.ts';
 import { type PacketBuffer, PacketPool } from './utp-pool.ts';
@@ -43,6 +44,8 @@ export interface UtpOptions {
   readonly receiveWindow?: number;
   /** Bytes of all packets kept. */
   readonly memoryBytes?: number;
+  /** Copies what is to be sent into packets; default: as between plain memory. */
+  readonly move?: Move;
   /** Take SYNs; may be changed later. */
   readonly accepting?: boolean;
 }
@@ -87,7 +90,7 @@ export class UtpMux implements UtpHost {
   #drawnAt = 256;
 
   constructor(options: UtpOptions) {
-    this.pool = new PacketPool(options.memoryBytes ?? MEMORY_BYTES);
+    this.pool = new PacketPool(options.memoryBytes ?? MEMORY_BYTES, options.move);
     // for good: taken before anything else can be out
     this.scratch = this.pool.take(UTP_HEADER_BYTES)!;
     this.receiveWindow = options.receiveWindow ?? RECEIVE_WINDOW;

@@ -109,7 +109,7 @@ export class UtpOutbox {
   /** Appends to the last packet, which has the room. */
   append(bytes: Uint8Array): void {
     const i = (this.nextSeq - 1) & this.#mask;
-    this.#buffers[i]!.bytes.set(bytes, this.#lengths[i]!);
+    this.#pool.move(this.#buffers[i]!.bytes, this.#lengths[i]!, bytes);
     this.#lengths[i]! += bytes.length;
     this.waitingBytes += bytes.length;
   }

@@ -7,6 +7,7 @@
  */
 
 import { assert } from '../base/assert.ts';
+import { type Move, plainMove } from '../base/slot-pool.ts';
 
 /** What a full packet of each usual length takes (utp-mtu.ts); the last holds the largest UDP payload there is. */
 const SIZES: readonly number[] = [1536, 4096, 9216, 16_640, 33_024, 65_536];
@@ -33,11 +34,14 @@ export class PacketPool {
   /** Bytes of memory that are out. */
   usedBytes = 0;
   readonly limitBytes: number;
+  /** How payload comes into the buffers. */
+  readonly move: Move;
   /** Those that wait to be used again, by size. */
   readonly #kept: readonly PacketBuffer[][] = SIZES.map(() => []);
 
-  constructor(limitBytes: number) {
+  constructor(limitBytes: number, move: Move = plainMove) {
     this.limitBytes = limitBytes;
+    this.move = move;
   }
 
   /** A buffer of at least `size` bytes, or null when too much is out. */
