@@ -22,6 +22,9 @@ const RATES = LONG ? [1, 5, 20] : [5];
 /** To get going. */
 const BEFORE_MS = LONG ? 5000 : 3000;
 const PIECE = MiB;
+/** Of a run without limits: as much, or as long. */
+const FREE_BYTES = 2048 * MiB;
+const FREE_MS = 15_000;
 
 describe(`within 5 % over ${SECONDS} s, with qbittorrent`, () => {
   for (const utp of [false, true]) {
@@ -33,6 +36,32 @@ describe(`within 5 % over ${SECONDS} s, with qbittorrent`, () => {
     }
   }
 });
+
+if (LONG) {
+  // what the two move when nothing holds them back, now, on this machine: a limit above that cannot be reached
+  describe('without a limit, for comparison', () => {
+    for (const utp of [false, true]) {
+      for (const up of [false, true]) {
+        const name = `${up ? 'up' : 'down'}, no limit, ${utp ? 'uTP' : 'TCP'}`;
+        interop(name, ['qbittorrent'], (arena) => runsFree(arena, name, up, utp), { timeout: 120_000 });
+      }
+    }
+  });
+}
+
+async function runsFree(arena: Arena, name: string, up: boolean, utp: boolean): Promise<void> {
+  const torrent = zeros(arena, FREE_BYTES);
+  const shoal = (await arena.client('shoal', { utp })) as ShoalSession;
+  const other = await arena.client('qbittorrent', { utp });
+  await arena.seed(up ? shoal : other, torrent);
+  await arena.leech(up ? other : shoal, torrent, { from: [up ? shoal : other] });
+  const counted = (status: DriverStatus): number => (up ? status.uploaded : status.downloaded) ?? 0;
+  await until('it begins', () => counted(shoal.last) > 0, { timeoutMs: 60_000 });
+  const [from, bytes] = [performance.now(), counted(shoal.last)];
+  while (counted(shoal.last) < FREE_BYTES && performance.now() - from < FREE_MS) await pause(50);
+  const seconds = (performance.now() - from) / 1000;
+  console.log(`${name}: ${((counted(shoal.last) - bytes) / seconds / MiB).toFixed(1)} MiB/s`);
+}
 
 async function holds(arena: Arena, name: string, rate: number, up: boolean, utp: boolean): Promise<void> {
   const torrent = zeros(arena, Math.ceil(rate * (SECONDS + BEFORE_MS / 1000 + 10)));

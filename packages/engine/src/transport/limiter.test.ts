@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Rng } from '../base/random.ts';
 import { Limiter } from './limiter.ts';
 
@@ -39,6 +39,97 @@ test.each([16, 50, 100, 512, 1024, 10_240, 102_400, 1_048_576])('within a twenti
       expect(Math.abs(granted - right), `${granted} of ${right}`).toBeLessThanOrEqual(slack);
     }
   }
+});
+
+/** The most bytes in any second that begins with one of them. */
+function mostInASecond(events: readonly { readonly at: number; readonly bytes: number }[]): number {
+  let most = 0;
+  let sum = 0;
+  let last = 0;
+  for (let first = 0; first < events.length; first++) {
+    while (last < events.length && events[last]!.at < events[first]!.at + 1000) sum += events[last++]!.bytes;
+    most = Math.max(most, sum);
+    sum -= events[first]!.bytes;
+  }
+  return most;
+}
+
+describe('on a busy machine', () => {
+  const rates = [64 * KIB, MIB, 5 * MIB, 20 * MIB, 500 * MIB];
+  test.each(rates)('turns 5 to 200 ms late cost nothing, and bring no rush: %d B/s', (rate) => {
+    for (const [seed, stallMs] of [
+      [1, 0],
+      [2, 0],
+      [3, 900],
+    ] as const) {
+      const session = new Limiter(rate, null);
+      const torrent = new Limiter(0, session);
+      const rng = new Rng(Uint32Array.of(rate, seed, 3, 4));
+      const events: { at: number; bytes: number }[] = [];
+      let now = 1000;
+      let stallAt = 10_000;
+      while (now < 71_000) {
+        for (let got = 1; got > 0; ) {
+          got = torrent.grant(now, 32 * BLOCK);
+          if (got > 0) events.push({ at: now, bytes: got });
+        }
+        now = Math.max(now + 0.3, torrent.nextAt(now)) + 5 + rng.float() * 195;
+        // all stands still for most of a second, four times
+        if (stallMs > 0 && now > stallAt && now < 55_000) {
+          now += stallMs;
+          stallAt += 12_000;
+        }
+      }
+      const mean = session.total / 70;
+      expect(Math.abs(mean / rate - 1), `mean ${mean / rate}`).toBeLessThan(Math.max(0.01, BLOCK / 30 / rate));
+      expect(mostInASecond(events)).toBeLessThanOrEqual(rate >= MIB ? 1.25 * rate : 1.2 * rate + 2 * BLOCK);
+    }
+  });
+
+  test.each(rates.slice(1))('reading turns 5 to 200 ms late hold nothing up for long: %d B/s', (rate) => {
+    const session = new Limiter(rate, null);
+    const rng = new Rng(Uint32Array.of(rate, 7, 3, 4));
+    const events: { at: number; bytes: number }[] = [];
+    let now = 1000;
+    let taken = 0;
+    while (now < 71_000) {
+      // the other side sends at the rate, but for four pauses of most of a second, after which it sends the rest at once
+      const sending = now % 15_000 < 14_100 ? now : Math.floor(now / 15_000) * 15_000 + 14_100;
+      let holdMs = 0;
+      while (holdMs < 1) {
+        const bytes = Math.min(65_536, Math.floor(((sending - 1000) / 1000) * rate) - taken);
+        if (bytes <= 0) break;
+        taken += bytes;
+        events.push({ at: now, bytes });
+        holdMs = session.arrived(now, bytes);
+      }
+      now += Math.max(0.3, holdMs) + 5 + rng.float() * 195;
+    }
+    expect(taken / (70 * rate)).toBeGreaterThan(0.99);
+    expect(mostInASecond(events)).toBeLessThanOrEqual(1.25 * rate);
+  });
+
+  test('who does not ask saves nothing up', () => {
+    for (const idleMs of [2500, 60_000]) {
+      const limiter = new Limiter(MIB, null);
+      let now = 0;
+      for (; now < 3000; now += 5) limiter.grant(now, BLOCK);
+      now += idleMs;
+      const from = limiter.total;
+      for (const end = now + 10_000; now < end; now += 5) while (limiter.grant(now, BLOCK) > 0);
+      expect((limiter.total - from) / MIB).toBeLessThan(10.3);
+    }
+  });
+
+  test('what a slow other side leaves over is credit for two seconds at most', () => {
+    const limiter = new Limiter(MIB, null);
+    let now = 0;
+    for (; now < 60_000; now += 25) limiter.grant(now, BLOCK);
+    const from = limiter.total;
+    for (const end = now + 60_000; now < end; now += 5) while (limiter.grant(now, BLOCK) > 0);
+    expect((limiter.total - from) / MIB).toBeLessThan(62.4);
+    expect((limiter.total - from) / MIB).toBeGreaterThan(61.5);
+  });
 });
 
 test('what was saved up while idle is at most a block and a quarter second', () => {

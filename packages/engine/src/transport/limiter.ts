@@ -3,8 +3,10 @@
  * them or from none.
  *
  * Grants come in blocks: all that was wanted, or a multiple of 16 KiB, never a sliver, so that a caller that can only
- * send whole blocks wastes nothing. The bucket starts empty and holds one block and 250 ms worth, so the most that leaves
- * at once is that, and any 10 s at an accurate caller are within 2.5 % (at the lowest rates: within one block).
+ * send whole blocks wastes nothing. The bucket starts empty and holds one block and 250 ms worth. What does not fit,
+ * because a turn came late or the other side stood still for a moment, is credit, which is made up for by at most 20 %
+ * more: so the mean holds on a busy machine. Credit is two seconds' worth at most, which is 3.4 % of a minute, and who does
+ * not ask for two seconds loses it. Whatever comes together, no second brings more than a block and 1.2 times the rate.
  *
  * Where several ask one parent and it runs short, they form a queue and are served in turn; who does not come back within
  * 100 ms of being able to be served loses its place. So no child starves, whatever the order they are asked in.
@@ -17,13 +19,20 @@
 
 import { assert } from '../base/assert.ts';
 import { BLOCK_BYTES } from '../base/slot-pool.ts';
+import { LimiterWindow } from './limiter-window.ts';
 
 const BURST_MS = 250;
 const STALE_MS = 100;
-/** A rush: beyond so much at once, and this share more than the rate; a second of it stays below 1.25 times the rate. */
-const RUSH_MS = 150;
-const LEAST_RUSH_BYTES = 65_536;
-const RUSH_SHARE = 1.05;
+/** Longest time without a question after which what was not used is credit. */
+const IDLE_MS = 2000;
+const MOST_CREDIT_MS = 2000;
+/** Credit that comes back, as a part of the rate. */
+const CATCH_UP_SHARE = 0.2;
+/** What a second may bring, in times of the rate. */
+const MOST_SHARE = 1.2;
+/** What is read before it can be held back: a socket's chunk. */
+const CHUNK_BYTES = 65_536;
+const CHUNK_SHARE = 0.1;
 
 export class Limiter {
   /** Bytes per second; 0: no limit. */
@@ -36,7 +45,13 @@ export class Limiter {
   /** What may still arrive now without being a rush, as of `arrivedMs`. */
   private rush = 0;
   private arrivedMs = Number.NEGATIVE_INFINITY;
+  /** The last second, where a rate limits it. */
+  private granted: LimiterWindow | null = null;
+  private arrivals: LimiterWindow | null = null;
   private filledMs = -1;
+  /** Bytes that were not used in time. */
+  private credit = 0;
+  private askedMs = Number.NEGATIVE_INFINITY;
   /** What was asked for last in vain. */
   private needed: number = BLOCK_BYTES;
 
@@ -60,6 +75,12 @@ export class Limiter {
     assert(rateBps >= 0, 'a rate is not negative');
     this.fill(now);
     if (this.rateBps === 0) this.tokens = 0;
+    if (rateBps !== this.rateBps) {
+      // what went at the old rate is no debt
+      this.credit = 0;
+      this.granted = null;
+      this.arrivals = null;
+    }
     this.rateBps = rateBps;
     this.tokens = Math.min(this.tokens, this.capacity());
   }
@@ -73,6 +94,7 @@ export class Limiter {
     let child: Limiter | null = null;
     for (let at: Limiter | null = this; at !== null; at = at.parent) {
       at.fill(now);
+      at.askedMs = now;
       const open = refused ? 0 : at.openTo(now, child, unit);
       if (refused) {
         // held back further down: it holds up nobody here
@@ -90,7 +112,7 @@ export class Limiter {
     const granted = least === wanted ? wanted : least - (least % BLOCK_BYTES);
     child = null;
     for (let at: Limiter | null = this; at !== null; at = at.parent) {
-      if (at.rateBps > 0) at.tokens -= granted;
+      if (at.rateBps > 0) at.take(now, granted);
       at.total += granted;
       if (child?.waiting) at.dequeue(child);
       child = at;
@@ -130,12 +152,7 @@ export class Limiter {
   arrived(now: number, bytes: number): number {
     let waitMs = 0;
     for (let at: Limiter | null = this; at !== null; at = at.parent) {
-      if (at.rateBps === 0) continue;
-      const rate = (at.rateBps * RUSH_SHARE) / 1000;
-      const most = Math.max(LEAST_RUSH_BYTES, at.rateBps * (RUSH_MS / 1000));
-      at.rush = Math.min(at.rush + rate * Math.max(0, now - at.arrivedMs), most) - bytes;
-      at.arrivedMs = now;
-      waitMs = Math.max(waitMs, -at.rush / rate);
+      if (at.rateBps > 0) waitMs = Math.max(waitMs, at.holdBack(now, bytes));
     }
     return waitMs;
   }
@@ -144,7 +161,10 @@ export class Limiter {
   refund(now: number, bytes: number): void {
     for (let at: Limiter | null = this; at !== null; at = at.parent) {
       at.fill(now);
-      if (at.rateBps > 0) at.tokens = Math.min(at.tokens + bytes, at.capacity());
+      if (at.rateBps > 0) {
+        at.tokens = Math.min(at.tokens + bytes, at.capacity());
+        at.granted?.add(now, -bytes);
+      }
       at.total -= bytes;
     }
   }
@@ -167,24 +187,69 @@ export class Limiter {
   }
 
   private fill(now: number): void {
-    if (this.filledMs >= 0 && now > this.filledMs && this.rateBps > 0) {
-      this.tokens = Math.min(this.tokens + (this.rateBps * (now - this.filledMs)) / 1000, this.capacity());
+    if (now <= this.filledMs) return;
+    if (this.filledMs >= 0 && this.rateBps > 0) this.add((this.rateBps * (now - this.filledMs)) / 1000, now);
+    this.filledMs = now;
+  }
+
+  private add(bytes: number, now: number): void {
+    const room = this.capacity() - this.tokens;
+    if (now - this.askedMs > IDLE_MS) this.credit = 0;
+    else if (bytes > room) this.credit = Math.min(this.credit + bytes - room, (this.rateBps * MOST_CREDIT_MS) / 1000);
+    else if (this.credit > 0) {
+      const back = Math.min(this.credit, bytes * CATCH_UP_SHARE, room - bytes);
+      this.credit -= back;
+      this.tokens += back;
     }
-    if (now > this.filledMs) this.filledMs = now;
+    this.tokens += Math.min(bytes, room);
   }
 
   /** How much `child` (null: this limiter's own caller) could take now. */
   private openTo(now: number, child: Limiter | null, unit: number): number {
     if (this.rateBps === 0) return Number.POSITIVE_INFINITY;
-    if (child === null) return this.tokens;
+    const open = this.open(now);
+    if (child === null) return open;
     this.dropStale(now, child);
     if (this.headWaiter !== null && this.headWaiter !== child) return 0;
     const sharers = this.waiterCount + (child.waiting ? 0 : 1);
-    return sharers === 1 ? this.tokens : Math.min(this.tokens, Math.max(unit, this.tokens / sharers));
+    return sharers === 1 ? open : Math.min(open, Math.max(unit, open / sharers));
+  }
+
+  /** What the bucket and the last second let through. */
+  private open(now: number): number {
+    if (this.granted === null) return this.tokens;
+    this.granted.move(now);
+    return Math.min(this.tokens, this.mostPerSecond() - this.granted.sum);
+  }
+
+  private mostPerSecond(): number {
+    return BLOCK_BYTES + this.rateBps * MOST_SHARE;
+  }
+
+  private take(now: number, bytes: number): void {
+    this.tokens -= bytes;
+    this.granted ??= new LimiterWindow();
+    this.granted.add(now, bytes);
+  }
+
+  /** How long to read no more, ms: by a bucket, so that a rush does not come in one lump, and by the last second. */
+  private holdBack(now: number, bytes: number): number {
+    this.arrivals ??= new LimiterWindow();
+    const rate = (this.rateBps * MOST_SHARE) / 1000;
+    const most = Math.max(CHUNK_BYTES, this.rateBps * (BURST_MS / 1000));
+    this.rush = Math.min(this.rush + rate * Math.max(0, now - this.arrivedMs), most) - bytes;
+    this.arrivedMs = now;
+    this.arrivals.add(now, bytes);
+    const bucketMs = -this.rush / rate;
+    const left = 1000 * rate - Math.min(CHUNK_BYTES, this.rateBps * CHUNK_SHARE);
+    return this.arrivals.sum <= left ? bucketMs : Math.max(bucketMs, this.arrivals.fallsTo(left) - now);
   }
 
   private readyAt(now: number, need: number): number {
-    if (this.rateBps === 0 || this.tokens >= need) return now;
+    if (this.rateBps === 0) return now;
+    if (this.tokens >= need) {
+      return this.open(now) >= need ? now : Math.max(now, this.granted!.fallsTo(this.mostPerSecond() - need));
+    }
     // the next whole millisecond: a lack too small to be told from `now` would be asked for again and again
     return Math.floor(now + ((need - this.tokens) * 1000) / this.rateBps) + 1;
   }
@@ -192,7 +257,7 @@ export class Limiter {
   /** Heads that could have been served and did not come make way. */
   private dropStale(now: number, asking: Limiter): void {
     while (this.headWaiter !== null && this.headWaiter !== asking) {
-      if (this.tokens < this.headWaiter.needed) {
+      if (this.open(now) < this.headWaiter.needed) {
         this.headReadyMs = -1;
         return;
       }
