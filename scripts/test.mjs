@@ -32,6 +32,8 @@ const DEBIAN_PACKAGES = [
   'dante-server',
   'microsocks',
   'squid',
+  'dropbear-bin',
+  'openssh-client',
   'iproute2',
   'faketime',
   'strace',

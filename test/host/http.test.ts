@@ -130,6 +130,12 @@ test('posts to a router of the local network, and to nobody else', async () => {
   for (const elsewhere of [url.replace('127.0.0.1', 'localhost'), 'http://203.0.113.5/', 'http://[2001:db8::1]/']) {
     expect((await get(elsewhere, router)).fault?.code, elsewhere).toBe('ELOCAL');
   }
+  // over IPv6 one has a public address of the network that we are in, too; ours is nobody's here
+  const six = { ...router, family: 6, from: '2001:db8::2' } as const;
+  expect((await get('http://[2001:db8:0:1::1]/', six)).fault?.code).toBe('ELOCAL');
+  expect((await get('http://[2001:db8::1]/', six)).fault?.code).toBe('EADDRNOTAVAIL');
+  expect((await get(url, { ...router, from: '127.0.0.9' })).response?.status).toBe(500);
+  seen = '';
   expect((await get(`${url}/elsewhere`, router)).fault?.code).toBe('EREDIRECT');
   expect((await get(`${url}/endless`, router)).fault?.code).toBe('ETOOBIG');
   expect(seen).toBe('');

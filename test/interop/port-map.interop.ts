@@ -50,7 +50,7 @@ describe('by a real miniupnpd', () => {
   for (const method of ['pcp', 'nat-pmp', 'upnp']) {
     interop(`${method}: mapped, reached from outside, unmapped on exit`, NEEDS, async (arena: Arena) => {
       const rooms = await NatRooms.make(arena);
-      assert.equal(rooms.knock(6881), '');
+      assert.equal(await rooms.knock(6881), '');
       const session = rooms.session({ port: 6881, portMap: [method] });
       const { mappings } = await mapped(session, rooms);
       for (const one of mappings) {
@@ -60,10 +60,10 @@ describe('by a real miniupnpd', () => {
         );
       }
       assert.deepEqual(rooms.mappings(), BOTH);
-      assert.equal(rooms.knock(6881), 'tcp udp');
+      assert.equal(await rooms.knock(6881), 'tcp udp');
       assert.equal(await session.program.stop(), 0);
       assert.deepEqual(rooms.mappings(), []);
-      assert.equal(rooms.knock(6881), '');
+      assert.equal(await rooms.knock(6881), '');
     });
   }
 
@@ -79,30 +79,39 @@ describe('by a real miniupnpd', () => {
       assert.notEqual(tcp, 6881);
       const ours = [`tcp ${tcp} ${CLIENT}:6881`, `udp ${tcp} ${CLIENT}:6881`];
       assert.deepEqual(rooms.mappings(), [...BOTH.map((text) => text.replace(CLIENT, OTHER)), ...ours].sort());
-      assert.equal(rooms.knock(tcp!), 'tcp udp');
+      assert.equal(await rooms.knock(tcp!), 'tcp udp');
       await Promise.all([session.program.stop(), other.program.stop()]);
       assert.deepEqual(rooms.mappings(), []);
     }
   });
 
-  interop('IPv6: let in by PCP at the link-local address of the router', NEEDS, async (arena: Arena) => {
-    const rooms = await NatRooms.make(arena, { ipv6: true });
-    assert.equal(rooms.knock(6881, CLIENT6), '');
-    const session = rooms.session({ port: 6881, portMap: ['pcp'], bind: [CLIENT6] });
-    const { mappings } = await mapped(session, rooms);
-    for (const { externalIp, externalPort } of mappings) assert.deepEqual([externalIp, externalPort], [CLIENT6, 6881]);
-    assert.deepEqual(rooms.openings(), ['tcp 6881', 'udp 6881']);
-    assert.equal(rooms.knock(6881, CLIENT6), 'tcp udp');
-    assert.equal(await session.program.stop(), 0);
-    assert.deepEqual(rooms.openings(), []);
-  });
+  for (const [method, options, gateway] of [
+    ['pcp', {}, /^fe80::/],
+    // asked at the address that it answers a search from
+    ['upnp', { natPmp: false }, /^2001:db8:99::1$/],
+  ] as const) {
+    interop(`IPv6: the firewall is opened by ${method}, and closed on exit`, NEEDS, async (arena: Arena) => {
+      const rooms = await NatRooms.make(arena, { ipv6: true, ...options });
+      assert.equal(await rooms.knock(6881, CLIENT6), '');
+      const session = rooms.session({ port: 6881, portMap: [method], bind: [CLIENT6] });
+      const { mappings } = await mapped(session, rooms);
+      for (const one of mappings) {
+        assert.deepEqual([one.method, one.externalIp, one.externalPort, one.error], [method, CLIENT6, 6881, null]);
+        assert.match(one.gateway!, gateway);
+      }
+      assert.deepEqual(rooms.openings(), ['tcp 6881', 'udp 6881']);
+      assert.equal(await rooms.knock(6881, CLIENT6), 'tcp udp');
+      assert.equal(await session.program.stop(), 0);
+      assert.deepEqual(rooms.openings(), []);
+    });
+  }
 
   interop('UPnP where the router knows nothing else', NEEDS, async (arena: Arena) => {
     const rooms = await NatRooms.make(arena, { natPmp: false });
     const session = rooms.session({ port: 6881 });
     const { mappings } = await mapped(session, rooms);
     assert.deepEqual(new Set(mappings.map(({ method }) => method)), new Set(['upnp']));
-    assert.equal(rooms.knock(6881), 'tcp udp');
+    assert.equal(await rooms.knock(6881), 'tcp udp');
     assert.equal(await session.program.stop(), 0);
     assert.deepEqual(rooms.mappings(), []);
   });
@@ -122,7 +131,7 @@ describe('by a real miniupnpd', () => {
       await rooms.boot();
       const detail = (): string => `${JSON.stringify(state(session))} ${rooms.tail()}`;
       await until('it is mapped again', () => rooms.mappings().length === 2, { timeoutMs: 15_000, detail });
-      assert.equal(rooms.knock(6881), 'tcp udp');
+      assert.equal(await rooms.knock(6881), 'tcp udp');
       assert.equal(await session.program.stop(), 0);
       assert.deepEqual(rooms.mappings(), []);
     },

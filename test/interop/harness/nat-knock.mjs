@@ -12,7 +12,7 @@ const wait = (ms, start) => {
   });
 };
 
-await wait(2000, (done) => {
+const tcp = wait(2000, (done) => {
   const socket = net.connect(Number(port), ip);
   socket.on('error', done);
   socket.on('connect', () => {
@@ -21,7 +21,7 @@ await wait(2000, (done) => {
     done();
   });
 });
-await wait(2000, (done) => {
+const udp = wait(2000, (done) => {
   const socket = dgram.createSocket(ip.includes(':') ? 'udp6' : 'udp4');
   socket.on('error', done);
   socket.on('message', (bytes) => {
@@ -33,5 +33,6 @@ await wait(2000, (done) => {
   // a ping of the DHT (BEP 5)
   socket.send(`d1:ad2:id20:${'k'.repeat(20)}e1:q4:ping1:t2:kn1:y1:qe`, Number(port), ip);
 });
-console.log(answered.join(' '));
+await Promise.all([tcp, udp]);
+console.log(answered.sort().join(' '));
 process.exit();

@@ -7,14 +7,17 @@
  * it refuses to map for a private one; nothing is ever sent there.
  */
 
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import type { Arena } from './arena.ts';
 import { SHOAL, type ShoalLine } from './clients/shoal.ts';
 import type { Program } from './program.ts';
 import { cable, Room } from './rooms.ts';
 import { until } from './wait.ts';
+
+const run = promisify(execFile);
 
 export const ROUTER = '10.99.0.1';
 export const CLIENT = '10.99.0.2';
@@ -166,10 +169,11 @@ export class NatRooms {
   }
 
   /** How a port, by default of the router's outer address, answers to a machine outside: "tcp udp", or less. */
-  knock(port: number, ip: string = OUTER): string {
+  async knock(port: number, ip: string = OUTER): Promise<string> {
     const script = fileURLToPath(new URL('./nat-knock.mjs', import.meta.url));
     const [command, ...rest] = [...this.outside.enter, process.execPath, script, ip, `${port}`];
-    return spawnSync(command!, rest, { encoding: 'utf8', timeout: 30_000 }).stdout.trim();
+    // what stays closed takes seconds: other tests go on meanwhile
+    return (await run(command!, rest, { encoding: 'utf8', timeout: 30_000 })).stdout.trim();
   }
 
   tail(): string {
