@@ -158,6 +158,20 @@ describe('W18: a private torrent', () => {
     expect([asked, swarm.check.violations]).toEqual([!isPrivate, []]);
   });
 
+  test('asks who told of an address that does not answer, not others', () => {
+    const swarm = makeSwarm(11, { pieces: 4, pieceLength: BLOCK_BYTES });
+    const session = join(swarm, [], { transport: 'both' });
+    const helpers = [1, 2, 3, 4, 5].map(() => stranger(swarm, session));
+    for (const helper of helpers) helper.sendExtended({ m: { ut_pex: 9, ut_holepunch: 8 } });
+    swarm.world.run(1000);
+    helpers[3]!.sendPex(bogus(swarm, 1));
+    swarm.world.run(3500);
+    const asked = helpers.map(({ messages }) =>
+      messages.filter((one) => one.id === Msg.Extended && one.payload[0] === 8),
+    );
+    expect(asked.map(({ length }) => length)).toEqual([0, 0, 0, 1, 0]);
+  });
+
   test.each([true, false])('asks no DHT and no neighbours (private: %s)', (isPrivate) => {
     const swarm = makeSwarm(9, { pieces: 200, pieceLength: 4 * BLOCK_BYTES, private: isPrivate });
     const { world } = swarm;

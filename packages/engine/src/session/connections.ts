@@ -73,7 +73,7 @@ export class Connections {
     if (link.candidate >= 0) {
       this.dialing--;
       finder.book.connected(link.candidate, core.turn.now);
-    }
+    } else core.dialer.met(this.#entry, link.remote);
     const peer = swarm.prepare(link, core.turn.now);
     peer.peerId.set(peerId);
     link.peer = peer;

@@ -4,7 +4,7 @@
  * Limits: HALF_OPEN connects under way, DIALS_PER_SECOND started, the session's and the torrent's connection caps.
  */
 
-import type { IoFault } from '../base/errors.ts';
+import { type IoFault, PeerFault } from '../base/errors.ts';
 import type { Endpoint } from '../base/ports.ts';
 import type { SessionCore } from './core.ts';
 import type { Entry } from './entry.ts';
@@ -82,6 +82,14 @@ export class Dialer {
     this.#byUtp(link);
   }
 
+  /** A peer came from where we dial by uTP: a second connection would only have to be given up again. */
+  met(entry: Entry, { ip, port }: Endpoint): void {
+    for (const link of this.#pending) {
+      if (link.entry !== entry || link.connected || link.remote.port !== port || link.remote.ip !== ip) continue;
+      return link.close(PeerFault.Duplicate, null);
+    }
+  }
+
   /** One that is being dialed does so too, at this moment: it is to hear of us by uTP as well. */
   hasten(entry: Entry, candidate: number): void {
     for (const link of this.#pending) {
@@ -125,10 +133,10 @@ export class Dialer {
   }
 }
 
-/** Whether a peer that came by itself listens there. */
-function isHere(entry: Entry, remote: Endpoint): boolean {
+/** Whether a peer that came by itself listens there, or came from there by uTP. */
+function isHere(entry: Entry, { ip, port }: Endpoint): boolean {
   return entry.swarm.peers.some(
     ({ link, conversation }) =>
-      link.incoming && link.remote.ip === remote.ip && conversation.remote.listenPort === remote.port,
+      link.incoming && link.remote.ip === ip && (link.remote.port === port || conversation.remote.listenPort === port),
   );
 }
