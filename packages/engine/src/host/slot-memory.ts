@@ -8,19 +8,11 @@
  */
 
 import type { Move, SlotMemory } from '../base/slot-pool.ts';
+import { makeRc4Kernel } from './rc4-kernel.ts';
+import { instantiate, MAX_PAGES, PAGE_BYTES, sharedMemory } from './wasm.ts';
 
-/** As far as it is used; the types of the web are not among this project's. */
-declare const WebAssembly: {
-  readonly Memory: new (shape: { initial: number; maximum: number; shared: true }) => { buffer: SharedArrayBuffer };
-  readonly Module: new (bytes: Uint8Array<ArrayBuffer>) => object;
-  readonly Instance: new (
-    module: object,
-    imports: { host: { memory: object } },
-  ) => { exports: Readonly<Record<string, unknown>> };
-};
-
-const PAGE_BYTES = 65536;
-const MAX_PAGES = 65536;
+/** For RC4: its state, and batches that are enciphered and not gone yet, 64 of 160 KiB. */
+const CIPHER_PAGES = 161;
 /** Below this the call costs more than it spares. */
 const LONG_BYTES = 256;
 
@@ -40,14 +32,16 @@ const COPY_MODULE: Uint8Array<ArrayBuffer> = Uint8Array.of(
   0x0a, 0x0e, 0x01, 0x0c, 0x00, 0x20, 0x00, 0x20, 0x01, 0x20, 0x02, 0xfc, 0x0a, 0x00, 0x00, 0x0b,
 );
 
-/** Shared memory of at least `bytes` bytes. Pages never touched cost no memory. Throws RangeError when there is none. */
+/** Shared memory of at least `bytes` bytes, and more for RC4 if there is. Throws RangeError when there is none. */
 export function makeSlotMemory(bytes: number): SlotMemory {
   const pages = Math.max(1, Math.ceil(bytes / PAGE_BYTES));
   if (pages > MAX_PAGES) throw new RangeError(`slot memory of ${bytes} bytes is more than 4 GiB`);
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-  const instance = new WebAssembly.Instance(new WebAssembly.Module(COPY_MODULE), { host: { memory } });
-  const copy = instance.exports['copy'] as SlotMemory['copy'];
-  return { buffer: memory.buffer, copy, move };
+  const more = Math.min(CIPHER_PAGES, MAX_PAGES - pages);
+  const memory = sharedMemory(pages + more);
+  const { buffer } = memory;
+  const copy = instantiate(COPY_MODULE, memory)['copy'] as SlotMemory['copy'];
+  if (more === 0) return { buffer, copy, move };
+  return { buffer, copy, move, rc4: makeRc4Kernel(memory, pages * PAGE_BYTES, more * PAGE_BYTES) };
 }
 
 const { fill } = Buffer.prototype;

@@ -27,7 +27,7 @@ import { Entry } from './entry.ts';
 import type { EntryOptions } from './entry-options.ts';
 import { KeyExchanges } from './key-exchanges.ts';
 import { RateLimits } from './limits.ts';
-import { Link } from './link.ts';
+import { CIPHER_ARENA_BYTES, Link } from './link.ts';
 import { PortMapping } from './port-mapping.ts';
 import type { EncryptionPolicy, TransportPolicy } from './types.ts';
 import { UdpHub } from './udp-hub.ts';
@@ -136,6 +136,11 @@ export class SessionCore {
   constructor(options: CoreOptions, ports: Ports, sink: CoreSink) {
     this.options = options;
     this.ports = ports;
+    const room = ports.slots.rc4?.room;
+    // the first ones come out first, so that memory never needed is never touched
+    for (let at = Math.floor((room?.length ?? 0) / CIPHER_ARENA_BYTES) - 1; at >= 0; at--) {
+      this.#arenas.push(room!.subarray(at * CIPHER_ARENA_BYTES, (at + 1) * CIPHER_ARENA_BYTES));
+    }
     this.#sink = sink;
     this.rng = new Rng(ports.random);
     this.dialer = new Dialer(this);
@@ -512,12 +517,13 @@ export class SessionCore {
     return this.options.encryption === 'require' ? CryptoMethod.Rc4 : CryptoMethod.Plain | CryptoMethod.Rc4;
   }
 
-  takeArena(bytes: number): Uint8Array {
-    return this.#arenas.pop() ?? new Uint8Array(bytes);
+  takeArena(): Uint8Array {
+    return this.#arenas.pop() ?? new Uint8Array(CIPHER_ARENA_BYTES);
   }
 
   giveArena(arena: Uint8Array): void {
-    if (this.#arenas.length < MAX_ARENAS) this.#arenas.push(arena);
+    const { slots } = this.ports;
+    if (this.#arenas.length < MAX_ARENAS || arena.buffer === slots.buffer) this.#arenas.push(arena);
   }
 
   /** A connection came in. */

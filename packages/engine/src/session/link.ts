@@ -44,10 +44,8 @@ const BY_PEER = 1;
 const BY_LIMIT = 2;
 /** The same of a stream that is enciphered, which is copied. */
 const CIPHER_BATCH_BYTES = 1 << 17;
-/** Views that the cipher takes by words. */
-const LONG_BYTES = 256;
-/** A batch goes beyond its limit by less than a block when that stands first, and has gaps of 3 bytes at most. */
-const CIPHER_ARENA_BYTES: number = CIPHER_BATCH_BYTES + (1 << 15);
+/** A batch goes beyond its limit by less than a block when that stands first. */
+export const CIPHER_ARENA_BYTES: number = CIPHER_BATCH_BYTES + (1 << 15);
 
 export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   readonly conversation: Conversation;
@@ -94,8 +92,6 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   #cipherOut: Rc4 | null = null;
   /** Holds the batch that is out, enciphered. */
   #arena: Uint8Array | null = null;
-  /** Of the arena, in order. */
-  readonly #chunks: Uint8Array[] = [];
   /** BY_ flags; 0: it is read. */
   #held = 0;
   /** What is out is the conversation's. */
@@ -251,7 +247,8 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   ): MseHandshake {
     const { rng, ports } = this.#core;
     const outgoing = !this.incoming;
-    return new MseHandshake({ outgoing, methods, takesPlain, secret, first, rng, crypto: ports.crypto, sink: this });
+    const { crypto, slots } = ports;
+    return new MseHandshake({ outgoing, methods, takesPlain, secret, first, rng, crypto, slots, sink: this });
   }
 
   // ---------------------------------------------------------------------------------- greeting (sink until attached)
@@ -353,28 +350,18 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   }
 
   #sendEnciphered(cipher: Rc4, batch: OutBatch): void {
-    const arena = this.#core.takeArena(CIPHER_ARENA_BYTES);
+    const arena = this.#core.takeArena();
     const { views, count } = batch;
     let at = 0;
-    let chunkCount = 0;
-    for (let i = 0; i < count; ) {
-      // a long view, with the short ones before it, is laid down so that it is to the words of memory as where it comes from
-      let last = i;
-      let before = 0;
-      while (last < count - 1 && views[last]!.length < LONG_BYTES) before += views[last++]!.length;
-      at += (views[last]!.byteOffset - at - before) & 3;
-      const start = at;
-      for (; i <= last; i++) {
-        const view = views[i]!;
-        cipher.crypt(arena, at, view, 0, view.length);
-        at += view.length;
-      }
-      this.#chunks[chunkCount++] = arena.subarray(start, at);
+    for (let i = 0; i < count; i++) {
+      const view = views[i]!;
+      cipher.crypt(arena, at, view, 0, view.length);
+      at += view.length;
     }
     this.#bytesOut += batch.bytes;
     this.conversation.sentOut();
     this.#arena = arena;
-    this.#send(this.#chunks, chunkCount);
+    this.#send([arena.subarray(0, at)], 1);
   }
 
   /** Every second: closes what is over its time. */

@@ -3,6 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { concat, fromHex, toHex, utf8Encode } from '../base/bytes.ts';
 import { PlatformCrypto } from '../base/platform-crypto.ts';
 import { Rng } from '../base/random.ts';
+import { SlotPool } from '../base/slot-pool.ts';
+import { makeSlotMemory } from '../host/slot-memory.ts';
 import { CryptoMethod, MseHandshake, type MseSink, secretHash } from './mse.ts';
 import { Rc4 } from './rc4.ts';
 
@@ -24,7 +26,7 @@ class Side implements MseSink {
   constructor(outgoing: boolean, methods: number, seed: number, takesPlain = true, first: Uint8Array = HANDSHAKE) {
     const rng = new Rng(Uint32Array.of(seed, 1, 2, 3));
     const known = { secret: outgoing ? SECRET : null, first: outgoing ? first : null };
-    this.machine = new MseHandshake({ outgoing, methods, crypto, rng, sink: this, takesPlain, ...known });
+    this.machine = new MseHandshake({ outgoing, methods, crypto, rng, slots: null, sink: this, takesPlain, ...known });
   }
 
   onMseSend(bytes: Uint8Array): void {
@@ -110,6 +112,30 @@ describe('RC4', () => {
           expect(toHex(target.subarray(into, into + n))).toBe(toHex(right.subarray(done, done + n)));
           expect([target[into - 1] ?? 1, target[into + n]]).toEqual(same ? [to > 0 ? 0 : 1, 0] : [1, 1]);
           done += n;
+        }
+      }),
+    );
+  });
+
+  it('is the same by the kernel of the memory of slots', () => {
+    const slots = new SlotPool(makeSlotMemory(1 << 20), 1 << 16, 8);
+    const cut = fc.record({ length: fc.nat(3000), from: fc.nat(20), to: fc.nat(20), same: fc.boolean() });
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 20, maxLength: 20 }), fc.array(cut, { maxLength: 8 }), (key, cuts) => {
+        const plain = new Rc4(key);
+        const cipher = new Rc4(key, slots);
+        for (const { length, from, to, same } of cuts) {
+          const source = slots.receive.subarray(from, from + length);
+          source.forEach((_, i) => {
+            source[i] = i * 31;
+          });
+          const right = new Uint8Array(length);
+          plain.crypt(right, 0, source, 0, length);
+          const target = same ? slots.receive : slots.rc4!.room.fill(1, 0, 3050);
+          const into = same ? from : to;
+          cipher.crypt(target, into, slots.receive, from, length);
+          expect(toHex(target.subarray(into, into + length))).toBe(toHex(right));
+          if (!same) expect([target[into - 1] ?? 1, target[into + length]]).toEqual([1, 1]);
         }
       }),
     );

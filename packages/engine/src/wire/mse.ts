@@ -19,6 +19,7 @@ import { concat, equal, utf8Encode } from '../base/bytes.ts';
 import { sha1 } from '../base/hash.ts';
 import type { Crypto } from '../base/ports.ts';
 import type { Rng } from '../base/random.ts';
+import type { SlotPool } from '../base/slot-pool.ts';
 import { mayBeHandshake } from './handshake.ts';
 import { Rc4 } from './rc4.ts';
 
@@ -53,6 +54,8 @@ export interface MseOptions {
   readonly methods: number;
   readonly crypto: Crypto;
   readonly rng: Rng;
+  /** Where the bytes of the stream will mostly lie. */
+  readonly slots: SlotPool | null;
   readonly sink: MseSink;
   /** Outgoing: the info-hash, and the first bytes of the stream (the handshake, 68 bytes), sent along encrypted. */
   readonly secret: Uint8Array | null;
@@ -202,8 +205,8 @@ export class MseHandshake {
     for (let i = 0; i < 20; i++) hash[i]! ^= mask[i]!;
     const secret = this.#sink.findSecret(hash);
     if (secret === null) return this.#fail();
-    this.#in = new Rc4(hashOf('keyA', this.#shared, secret));
-    this.#out = new Rc4(hashOf('keyB', this.#shared, secret));
+    this.#in = this.#cipher('keyA', secret);
+    this.#out = this.#cipher('keyB', secret);
     this.#step = Step.Offer;
   }
 
@@ -295,8 +298,8 @@ export class MseHandshake {
 
   #sendOffer(): void {
     const { secret, first, methods } = this.#options;
-    this.#out = new Rc4(hashOf('keyA', this.#shared, secret!));
-    this.#in = new Rc4(hashOf('keyB', this.#shared, secret!));
+    this.#out = this.#cipher('keyA', secret!);
+    this.#in = this.#cipher('keyB', secret!);
     const proof = hashOf('req2', secret!);
     const mask = hashOf('req3', this.#shared);
     for (let i = 0; i < 20; i++) proof[i]! ^= mask[i]!;
@@ -313,7 +316,7 @@ export class MseHandshake {
     this.#sink.onMseSend(concat([hashOf('req1', this.#shared), proof, clear]));
     // what the other side's zeros will look like; the real cipher stays where it is until they are found
     const mark = new Uint8Array(VC_BYTES);
-    new Rc4(hashOf('keyB', this.#shared, secret!)).crypt(mark, 0, ZEROS, 0, VC_BYTES);
+    this.#cipher('keyB', secret!).crypt(mark, 0, ZEROS, 0, VC_BYTES);
     this.#mark = mark;
   }
 
@@ -326,6 +329,10 @@ export class MseHandshake {
     clear.set(pad, VC_BYTES + 6);
     this.#out!.crypt(clear, 0, clear, 0, clear.length);
     this.#sink.onMseSend(clear);
+  }
+
+  #cipher(word: string, secret: Uint8Array): Rc4 {
+    return new Rc4(hashOf(word, this.#shared, secret), this.#options.slots);
   }
 
   #pad(): Uint8Array {

@@ -2,21 +2,29 @@
  * The RC4 stream cipher as Message Stream Encryption uses it: obfuscation, no secrecy. The first 1,024 bytes of the key
  * stream are thrown away.
  *
- * In script, since OpenSSL 3 refuses it. Four bytes of key stream are laid over at once: reading and writing the data byte
- * by byte costs three times what the cipher itself does. A state of 32-bit numbers is faster than one of bytes.
+ * OpenSSL 3 refuses it. What lies in the memory of the slots goes by the kernel that the host has for it, the rest by
+ * script. There, four bytes of key stream are laid over at once: reading and writing the data byte by byte costs three
+ * times what the cipher itself does. A state of 32-bit numbers is faster than one of bytes.
  */
+
+import { RC4_ROUND, type Rc4Kernel, type SlotPool } from '../base/slot-pool.ts';
 
 const DISCARD_BYTES = 1024;
 /** Shorter ones are not worth a view of words. */
 const LEAST_BY_WORDS = 64;
+/** Shorter ones are not worth taking the state to the kernel and back. */
+const LEAST_BY_KERNEL = 512;
 const LITTLE_ENDIAN: boolean = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
 
 export class Rc4 {
   readonly #state: Uint32Array = new Uint32Array(256);
+  readonly #slots: SlotPool | null;
   #i = 0;
   #j = 0;
 
-  constructor(key: Uint8Array) {
+  /** `slots`: where the data mostly lie. */
+  constructor(key: Uint8Array, slots: SlotPool | null = null) {
+    this.#slots = slots;
     const s = this.#state;
     for (let i = 0; i < 256; i++) s[i] = i;
     let j = 0;
@@ -31,10 +39,16 @@ export class Rc4 {
   }
 
   /**
-   * target[to..] = source[from..from+length) with the key stream laid over it; both may be the same bytes. Fastest where they
-   * are, or where both lie alike to the words of their memory.
+   * target[to..] = source[from..from+length) with the key stream laid over it; both may be the same bytes. Fastest where both
+   * lie in the memory of the slots.
    */
   crypt(target: Uint8Array, to: number, source: Uint8Array, from: number, length: number): void {
+    const slots = this.#slots;
+    if (slots !== null && slots.rc4 !== null && length >= LEAST_BY_KERNEL) {
+      if (target.buffer === slots.buffer && source.buffer === slots.buffer) {
+        return this.#byKernel(slots.rc4, target, to, source, from, length);
+      }
+    }
     if (length < LEAST_BY_WORDS || !LITTLE_ENDIAN) return this.#byBytes(target, to, source, from, length);
     const head = -(target.byteOffset + to) & 3;
     this.#byBytes(target, to, source, from, head);
@@ -48,6 +62,22 @@ export class Rc4 {
       target.set(source.subarray(from + head, from + done), to + head);
       this.#byWords(into, into);
     }
+    this.#byBytes(target, to + done, source, from + done, length - done);
+  }
+
+  #byKernel(kernel: Rc4Kernel, target: Uint8Array, to: number, source: Uint8Array, from: number, length: number): void {
+    const head = -(this.#i + 1) & (RC4_ROUND - 1);
+    this.#byBytes(target, to, source, from, head);
+    const most = (length - head) & -RC4_ROUND;
+    const ours = this.#state;
+    const { state } = kernel;
+    for (let k = 0; k < 256; k++) state[k] = ours[k]! << 2;
+    const i = (this.#i + 1) & 255;
+    const into = target.byteOffset + to + head;
+    this.#j = kernel.run(i << 2, this.#j << 2, into, source.byteOffset + from + head, most) >>> 2;
+    this.#i = (this.#i + most) & 255;
+    for (let k = 0; k < 256; k++) ours[k] = state[k]! >>> 2;
+    const done = head + most;
     this.#byBytes(target, to + done, source, from + done, length - done);
   }
 
