@@ -10,6 +10,7 @@ import { Bitfield } from '../base/bitfield.ts';
 import { type IoFault, PeerFault } from '../base/errors.ts';
 import { Meter } from '../base/meter.ts';
 import type { Endpoint } from '../base/ports.ts';
+import type { Limiter } from '../transport/limiter.ts';
 import type { Conversation } from '../wire/conversation.ts';
 import type { ConversationSink, ExtendedHandshake } from '../wire/conversation-sink.ts';
 import type { HolepunchMessage } from '../wire/holepunch.ts';
@@ -110,6 +111,9 @@ export class Peer implements ConversationSink, ChokeRecord {
   fastServed = 0;
   readonly down: Meter = new Meter();
   readonly up: Meter = new Meter();
+  /** Its places in the queues for what the torrent's limits leave; made when there are limits. */
+  downShare: Limiter | null = null;
+  upShare: Limiter | null = null;
   lastPayloadMs: number;
   lastUsefulMs: number;
   /** When it was unchoked last; before that, when it came. */

@@ -17,7 +17,7 @@ import type { Rng } from '../base/random.ts';
 import { BLOCK_BYTES, type SlotPool } from '../base/slot-pool.ts';
 import type { Layout } from '../codec/layout.ts';
 import type { Metainfo } from '../codec/metainfo.ts';
-import type { Limiter } from '../transport/limiter.ts';
+import { Limiter } from '../transport/limiter.ts';
 import type { ExtendedHandshake } from '../wire/conversation-sink.ts';
 import { Blame } from './blame.ts';
 import { Choker } from './choker.ts';
@@ -230,6 +230,8 @@ export class Swarm implements PieceStoreSink {
     this.peers.splice(this.peers.indexOf(peer), 1);
     this.supply.left(peer);
     peer.uploads.free();
+    peer.downShare?.close();
+    peer.upShare?.close();
     if (this.peers.length === 0) this.pex = null;
     else this.pex?.detach(peer, this.now);
     this.#shareMemory();
@@ -481,10 +483,13 @@ export class Swarm implements PieceStoreSink {
   }
 
   // --------------------------------------------------------------------------------------------------------- limits
+  // each peer is served in turn, so that neither who came first nor who answers soonest (TCP, beside uTP) has it all
 
   grantDown(peer: Peer, now: number): boolean {
     if (peer.link.unlimited === true) return true;
-    if (this.#downLimit.grant(now, BLOCK_BYTES) > 0) return true;
+    if (this.#downLimit.limits) peer.downShare ??= new Limiter(0, this.#downLimit);
+    const limit = peer.downShare ?? this.#downLimit;
+    if (limit.grant(now, BLOCK_BYTES) > 0) return true;
     this.#rateStarved = true;
     return false;
   }
@@ -492,7 +497,9 @@ export class Swarm implements PieceStoreSink {
   /** How many of `blocks` blocks may be sent now. */
   grantUp(peer: Peer, now: number, blocks: number): number {
     if (peer.link.unlimited === true) return blocks;
-    const granted = Math.floor(this.#upLimit.grant(now, blocks * BLOCK_BYTES) / BLOCK_BYTES);
+    if (this.#upLimit.limits) peer.upShare ??= new Limiter(0, this.#upLimit);
+    const limit = peer.upShare ?? this.#upLimit;
+    const granted = Math.floor(limit.grant(now, blocks * BLOCK_BYTES) / BLOCK_BYTES);
     if (granted === 0) this.uploads.starved = true;
     return granted;
   }

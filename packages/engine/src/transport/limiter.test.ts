@@ -192,6 +192,40 @@ test.each([32, 300, 50_000])('nobody starves at %d KiB/s, whatever the order of 
   expect(Math.abs(global.total - kib * KIB * 60)).toBeLessThanOrEqual(kib * KIB * 3);
 });
 
+test.each([300, 20_000])(
+  'peers of a torrent share what the session has at %d KiB/s, whatever the order of asking',
+  (kib) => {
+    const global = new Limiter(kib * KIB, null);
+    const torrents = [new Limiter(0, global), new Limiter(0, global)];
+    const peers = [5, 1].map((count, i) => Array.from({ length: count }, () => new Limiter(0, torrents[i]!)));
+    for (let now = 0; now < 60_000; now += 5) {
+      // as turns follow each other until nobody gets any more
+      for (let more = true; more; ) {
+        more = false;
+        for (const swarm of peers) {
+          for (const peer of swarm) if (peer.grant(now, peer === swarm[0] ? 64 * BLOCK : BLOCK) > 0) more = true;
+        }
+      }
+    }
+    expect(Math.abs(global.total / (kib * KIB * 60) - 1)).toBeLessThan(0.05);
+    for (const [i, swarm] of peers.entries()) {
+      const fair = torrents[i]!.total / swarm.length;
+      for (const peer of swarm) expect(Math.abs(peer.total / fair - 1)).toBeLessThan(0.15);
+      expect(torrents[i]!.total).toBeGreaterThan(global.total * 0.4);
+    }
+  },
+);
+
+test('many that asked and went away hold nobody up for longer than one', () => {
+  const global = new Limiter(640 * KIB, null);
+  const torrent = new Limiter(0, global);
+  const gone = Array.from({ length: 50 }, () => new Limiter(0, torrent));
+  const here = new Limiter(0, torrent);
+  for (const peer of gone) expect(peer.grant(0, BLOCK)).toBe(0);
+  for (let now = 0; now < 1000; now += 10) here.grant(now, BLOCK);
+  expect(here.total).toBeGreaterThan(640 * KIB * 0.8);
+});
+
 test('one that asked and went away holds nobody up', () => {
   const global = new Limiter(64 * KIB, null);
   const gone = new Limiter(0, global);

@@ -8,8 +8,9 @@
  * more: so the mean holds on a busy machine. Credit is two seconds' worth at most, which is 3.4 % of a minute, and who does
  * not ask for two seconds loses it. Whatever comes together, no second brings more than a block and 1.2 times the rate.
  *
- * Where several ask one parent and it runs short, they form a queue and are served in turn; who does not come back within
- * 100 ms of being able to be served loses its place. So no child starves, whatever the order they are asked in.
+ * Where several ask one parent and it, or what is above it, runs short, they form a queue and are served in turn; who does
+ * not come back within 100 ms of being able to be served loses its place. So no child starves, whatever the order they are
+ * asked in, and each gets the same: peers over uTP as much as those over TCP, who are quicker to ask.
  *
  * What was granted to be asked for may come all at once, after a peer stood still. `arrived` holds such a rush back: it
  * says how long to read no more.
@@ -71,6 +72,12 @@ export class Limiter {
     this.parent = parent;
   }
 
+  /** There is a rate, here or further up. */
+  get limits(): boolean {
+    for (let at: Limiter | null = this; at !== null; at = at.parent) if (at.rateBps > 0) return true;
+    return false;
+  }
+
   setRate(now: number, rateBps: number): void {
     assert(rateBps >= 0, 'a rate is not negative');
     this.fill(now);
@@ -90,24 +97,26 @@ export class Limiter {
     if (wanted <= 0) return 0;
     const unit = Math.min(wanted, BLOCK_BYTES);
     let least = wanted;
-    let refused = false;
     let child: Limiter | null = null;
+    // how many share what is open, each in his turn, down to who asks
+    let parts = 1;
     for (let at: Limiter | null = this; at !== null; at = at.parent) {
       at.fill(now);
       at.askedMs = now;
-      const open = refused ? 0 : at.openTo(now, child, unit);
-      if (refused) {
-        // held back further down: it holds up nobody here
-        if (child?.waiting) at.dequeue(child);
-      } else if (open < unit) {
-        refused = true;
-        if (child !== null) at.enqueue(child);
-      } else if (open < least) least = open;
+      if (child !== null) {
+        // others are first, and stand for this one further up too
+        if (!at.isTurnOf(child, now)) return this.wait(unit, at);
+        parts *= at.waiterCount + (child.waiting ? 0 : 1);
+      }
+      if (at.rateBps > 0) {
+        const open = at.open(now);
+        if (open < unit) {
+          at.leaveQueues();
+          return this.wait(unit, at);
+        }
+        least = Math.min(least, Math.max(unit, open / parts));
+      }
       child = at;
-    }
-    if (refused) {
-      this.needed = unit;
-      return 0;
     }
     const granted = least === wanted ? wanted : least - (least % BLOCK_BYTES);
     child = null;
@@ -204,15 +213,25 @@ export class Limiter {
     this.tokens += Math.min(bytes, room);
   }
 
-  /** How much `child` (null: this limiter's own caller) could take now. */
-  private openTo(now: number, child: Limiter | null, unit: number): number {
-    if (this.rateBps === 0) return Number.POSITIVE_INFINITY;
-    const open = this.open(now);
-    if (child === null) return open;
-    this.dropStale(now, child);
-    if (this.headWaiter !== null && this.headWaiter !== child) return 0;
-    const sharers = this.waiterCount + (child.waiting ? 0 : 1);
-    return sharers === 1 ? open : Math.min(open, Math.max(unit, open / sharers));
+  /** Refused by `top`: keeps its place in the queues up to there. */
+  private wait(unit: number, top: Limiter): number {
+    let child: Limiter | null = null;
+    for (let at: Limiter | null = this; at !== null && child !== top; at = at.parent) {
+      at.needed = unit;
+      if (child !== null) at.enqueue(child);
+      child = at;
+    }
+    return 0;
+  }
+
+  /** Held back here: it holds up nobody further up. */
+  private leaveQueues(): void {
+    for (let at: Limiter = this; at.parent !== null; at = at.parent) if (at.waiting) at.parent.dequeue(at);
+  }
+
+  private isTurnOf(child: Limiter, now: number): boolean {
+    if (this.headWaiter !== null && this.headWaiter !== child) this.dropStale(now, child);
+    return this.headWaiter === null || this.headWaiter === child;
   }
 
   /** What the bucket and the last second let through. */
@@ -254,16 +273,29 @@ export class Limiter {
     return Math.floor(now + ((need - this.tokens) * 1000) / this.rateBps) + 1;
   }
 
-  /** Heads that could have been served and did not come make way. */
+  /** Heads that could have been served and did not come make way, and all behind them that do not ask any more. */
   private dropStale(now: number, asking: Limiter): void {
-    while (this.headWaiter !== null && this.headWaiter !== asking) {
-      if (this.open(now) < this.headWaiter.needed) {
-        this.headReadyMs = -1;
-        return;
-      }
-      if (this.headReadyMs < 0) this.headReadyMs = now;
-      if (now - this.headReadyMs < STALE_MS) return;
+    const head = this.headWaiter!;
+    if (!this.canServe(now, head.needed)) {
+      this.headReadyMs = -1;
+      return;
+    }
+    if (this.headReadyMs < 0) this.headReadyMs = now;
+    if (now - this.headReadyMs < STALE_MS) return;
+    this.dequeue(head);
+    while (this.headWaiter !== null && this.headWaiter !== asking && now - this.headWaiter.askedMs >= STALE_MS) {
       this.dequeue(this.headWaiter);
+    }
+  }
+
+  /** Neither this nor a limit further up stands in the way. */
+  private canServe(now: number, bytes: number): boolean {
+    for (let at: Limiter = this; ; at = at.parent) {
+      at.fill(now);
+      if (at.rateBps > 0 && at.open(now) < bytes) return false;
+      if (at.parent === null) return true;
+      const first = at.parent.headWaiter;
+      if (first !== null && first !== at) return false;
     }
   }
 
