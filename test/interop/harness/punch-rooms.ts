@@ -1,20 +1,23 @@
 /**
- * Two homes behind NATs, and a machine between them that both reach:
+ * Two homes behind NATs, and a machine that both reach:
  *
- *     one 192.168.1.2 --lan--> NAT 203.0.113.2 --wan--> middle 192.0.2.1 <--wan-- NAT 198.51.100.2 <--lan-- other 192.168.1.2
+ *     one 192.168.1.2 --lan--> NAT 203.0.113.2 --wan--> (net) <--wan-- NAT 198.51.100.2 <--lan-- other 192.168.1.2
+ *                                                         |
+ *                                                  relay 192.0.2.1
  *
- * What leaves a home has its router's address; a router lets in nothing but answers, and says nothing of the rest. The
- * machine in the middle also carries packets between the routers. No packet leaves these rooms.
+ * What leaves a home has its router's address; a router lets in nothing but answers, and says nothing of the rest. The net
+ * carries packets between the three. None leaves these rooms.
  */
 
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Arena } from './arena.ts';
+import { PYTHON } from './available.ts';
 import type { Program } from './program.ts';
 import { cable, Room } from './rooms.ts';
 
-export const MIDDLE = '192.0.2.1';
+export const RELAY = '192.0.2.1';
 export const OUTER_ONE = '203.0.113.2';
 export const OUTER_OTHER = '198.51.100.2';
 const INNER = '192.168.1.2';
@@ -48,33 +51,41 @@ export interface PunchLine {
 }
 
 export class PunchRooms {
-  readonly middle: Room;
+  readonly relay: Room;
   readonly one: Room;
   readonly other: Room;
 
-  private constructor(middle: Room, one: Room, other: Room) {
-    this.middle = middle;
+  private constructor(relay: Room, one: Room, other: Room) {
+    this.relay = relay;
     this.one = one;
     this.other = other;
   }
 
   static async make(arena: Arena, ports: NatPorts): Promise<PunchRooms> {
     const folder = arena.makeFolder('rooms');
-    const names = ['middle', 'nat-one', 'nat-other', 'one', 'other'];
+    const names = ['net', 'relay', 'nat-one', 'nat-other', 'one', 'other'];
     const rooms = await Promise.all(names.map((name) => Room.make(name, folder)));
     for (const room of rooms) arena.keep({ name: room.name, stop: () => room.end(), tail: () => room.tail() });
-    const [middle, natOne, natOther, one, other] = rooms as [Room, Room, Room, Room, Room];
-    middle.ip('addr', 'add', `${MIDDLE}/32`, 'dev', 'lo');
-    forward(middle);
-    home(one, natOne, middle, OUTER_ONE, `${folder}/one`, ports === 'kept' ? 0 : MOVED_ONE);
-    home(other, natOther, middle, OUTER_OTHER, `${folder}/other`, ports === 'kept' ? 0 : MOVED_OTHER);
-    return new PunchRooms(middle, one, other);
+    const [net, relay, natOne, natOther, one, other] = rooms as [Room, Room, Room, Room, Room, Room];
+    forward(net);
+    const hop = RELAY.replace(/\d+$/, '2');
+    cable({ room: relay, device: 'eth', address: `${RELAY}/24` }, { room: net, device: 'relay', address: `${hop}/24` });
+    relay.ip('route', 'add', 'default', 'via', hop);
+    home(one, natOne, net, OUTER_ONE, `${folder}/one`, ports === 'kept' ? 0 : MOVED_ONE);
+    home(other, natOther, net, OUTER_OTHER, `${folder}/other`, ports === 'kept' ? 0 : MOVED_OTHER);
+    return new PunchRooms(relay, one, other);
   }
 
   /** A session of the library with one torrent; `punch-session.mjs` says what `request` is. */
   session(room: Room, request: object): Talker<PunchLine> {
     const script = fileURLToPath(new URL('./punch-session.mjs', import.meta.url));
     return talker(room, process.execPath, [script, JSON.stringify(request)]);
+  }
+
+  /** The same by libtorrent; `punch-libtorrent.py` says what `request` is. */
+  libtorrent(room: Room, request: object): Talker<PunchLine> {
+    const script = fileURLToPath(new URL('./punch-libtorrent.py', import.meta.url));
+    return talker(room, PYTHON, [script, JSON.stringify(request)]);
   }
 }
 
@@ -84,18 +95,15 @@ export function talker<Line>(room: Room, command: string, args: readonly string[
   return { program: room.start(command, args, { onLine }), lines };
 }
 
-/** Joins a machine to its router, and that to the middle; `movedTo`: where its UDP ports go, 0: they are kept. */
-function home(inside: Room, nat: Room, middle: Room, outer: string, file: string, movedTo: number): void {
+/** Joins a machine to its router, and that to the net; `movedTo`: where its UDP ports go, 0: they are kept. */
+function home(inside: Room, nat: Room, net: Room, outer: string, file: string, movedTo: number): void {
   const hop = outer.replace(/\d+$/, '1');
   const gateway = INNER.replace(/\d+$/, '1');
   cable(
     { room: inside, device: 'eth', address: `${INNER}/24` },
     { room: nat, device: 'lan', address: `${gateway}/24` },
   );
-  cable(
-    { room: nat, device: 'wan', address: `${outer}/24` },
-    { room: middle, device: inside.name, address: `${hop}/24` },
-  );
+  cable({ room: nat, device: 'wan', address: `${outer}/24` }, { room: net, device: inside.name, address: `${hop}/24` });
   inside.ip('route', 'add', 'default', 'via', gateway);
   nat.ip('route', 'add', 'default', 'via', hop);
   forward(nat);
