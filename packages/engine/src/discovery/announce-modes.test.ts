@@ -353,6 +353,20 @@ describe('exclusive torrents (BEP 27)', () => {
   });
 });
 
+it('an exclusive torrent that lost its tracker looks for another over each family', () => {
+  const b = new Bench([['http://1.2.3.4/announce'], ['http://b/announce']], { families: [4, 6], exclusive: true });
+  b.announcer.start(0);
+  b.ok(b.tick());
+  // over IPv6 there is nobody to ask beside the tracker that answers
+  b.quiet();
+  const asked = Array.from({ length: 3 }, () => {
+    const one = b.later();
+    b.fail(one);
+    return `${host(one)} ${one.family}`;
+  });
+  expect(asked.sort()).toEqual(['1.2.3.4 4', 'b 4', 'b 6']);
+});
+
 it('the longest lists cost little in every mode', () => {
   const many = Array.from({ length: 10_000 }, (_, i) => [`http://t${i}/announce`, `udp://t${i}:1`]);
   for (const mode of ['tier', 'all-tiers', 'all'] as const) {

@@ -426,6 +426,8 @@ export class Announcer {
       if (walk.working === path) walk.working = null;
       // the next of the walk is started by the next tick
       walk.dueAt = now;
+      // and so are those of other families that had nobody to ask beside this tracker
+      if (this.#exclusive) for (const other of this.#walks) if (!Number.isFinite(other.dueAt)) this.#due(other, now);
       return;
     }
     const warning = reply.warning !== null && reply.warning !== path.message ? reply.warning : null;
