@@ -41,6 +41,8 @@ interface Router {
 }
 
 export interface FamilyHost extends TaskHost {
+  /** Nodes in the tables of the families that run. */
+  readonly nodeCount: number;
   /** Pings; a node that answers gets into the table. False: cannot be asked. */
   ping(now: number, ip: string, port: number): boolean;
   startUpkeep(now: number, task: FindTask): void;
@@ -184,8 +186,8 @@ export class DhtFamily {
       lookup.addKnown(new Uint8Array(compact), ipOf(compact), portOf(compact));
     }
     for (const router of this.routers) {
-      // a dead one would hold up a lookup that can do without
-      if (router.dead && this.table.count > 0 && !this.#bootstrapping) continue;
+      // a dead one would hold up a lookup that can do without, in this family or in the other
+      if (router.dead && this.#host.nodeCount > 0 && !this.#bootstrapping) continue;
       lookup.addRouter(router.address, router.ip, router.port);
     }
   }

@@ -5,13 +5,15 @@
 
 import { DhtFamily, type FamilyHost } from './dht-family.ts';
 import type { Lookup, Source } from './dht-lookup.ts';
-import { type Call, DhtRpc } from './dht-rpc.ts';
+import { type Call, DhtRpc, MAX_CALLS } from './dht-rpc.ts';
 import type { FindTask, Task } from './dht-task.ts';
-
 import { Method } from './krpc.ts';
 import { Key, KrpcWriter } from './krpc-write.ts';
 import type { Filler } from './node-id.ts';
 import { K } from './routing-table.ts';
+
+/** No pings while so many calls are under way: who names nodes by the thousand must not keep lookups from asking. */
+const MAX_PINGS: number = MAX_CALLS / 2;
 
 export interface PacketSink {
   /** Borrowed until return; the family is that of `ip`. */
@@ -53,6 +55,11 @@ export class DhtHost implements FamilyHost {
 
   get hasContacts(): boolean {
     return (this.v4.running && this.v4.hasContacts) || (this.v6.running && this.v6.hasContacts);
+  }
+
+  /** Nodes that answered, of the families that run. */
+  get nodeCount(): number {
+    return (this.v4.running ? this.v4.table.count : 0) + (this.v6.running ? this.v6.table.count : 0);
   }
 
   add(task: Task): void {
@@ -104,7 +111,7 @@ export class DhtHost implements FamilyHost {
   }
 
   ping(now: number, ip: string, port: number): boolean {
-    const call = this.rpc.open(now, ip, port);
+    const call = this.rpc.count < MAX_PINGS ? this.rpc.open(now, ip, port) : null;
     if (call === null) return false;
     this.writer.beginQuery();
     this.writer.id(Key.id, this.ownId(ip.includes(':') ? 6 : 4));

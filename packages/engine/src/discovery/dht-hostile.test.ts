@@ -16,9 +16,9 @@ import {
 import { concat, equal, latin1, toHex, utf8Encode } from '../base/bytes.ts';
 import { Rng } from '../base/random.ts';
 import { type BInput, encode } from '../codec/bencode.ts';
-import type { Dht } from './dht.ts';
+import type { Dht, DhtPeersResult } from './dht.ts';
 import { makeImmutable, makeMutable } from './dht-items.ts';
-import { makeNodeId } from './node-id.ts';
+import { idMatches, makeNodeId } from './node-id.ts';
 
 const text = utf8Encode;
 const TARGET = hash20(77);
@@ -423,6 +423,21 @@ describe('BEP 44 over the wire', () => {
   });
 });
 
+it('nodes that others name by the thousand do not keep lookups from asking', () => {
+  const bench = stocked();
+  for (let port = 2000; port < 6000; port++) bench.dht.addNode(bench.now, '7.7.7.7', port);
+  let result: DhtPeersResult | null = null;
+  const sink = {
+    ...nobody,
+    onDhtPeersDone: (done: DhtPeersResult): void => {
+      result = done;
+    },
+  };
+  bench.dht.getPeers(bench.now, TARGET, sink, null);
+  bench.play(({ ip }) => (ip === '7.7.7.7' ? null : {}));
+  expect(result!).toMatchObject({ answered: 8 });
+});
+
 describe('saved state', () => {
   const fresh = (seed = 3): Dht => new DhtBench({}, seed).dht;
 
@@ -440,7 +455,18 @@ describe('saved state', () => {
     const asked = again.takeQueries().map((query) => query.ip);
     expect(asked.length).toBeGreaterThan(0);
     for (const ip of asked) expect(known).toContain(ip);
+    for (const family of [4, 6] as const) expect(again.dht.nodeId(family)).toEqual(bench.dht.nodeId(family));
     expect(saved.length).toBeLessThan(300 * 26 + 300 * 38 + 500);
+  });
+
+  it('has no id for the address of today: one that matches takes its place', () => {
+    const saved = new DhtBench().start().dht.save();
+    const bench = new DhtBench({}, 5);
+    const own = Uint8Array.of(80, 1, 2, 3);
+    for (let n = 1; n <= 3; n++) bench.external.vote(bench.now, own, `90.${n}.0.1`, 'peer');
+    bench.start();
+    expect(bench.dht.restore(bench.now, saved)).toBe(true);
+    expect(idMatches(bench.dht.nodeId(4), own)).toBe(true);
   });
 
   it('is ignored when it was tampered with: any byte, any length, anything else', () => {

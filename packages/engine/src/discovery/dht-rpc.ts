@@ -16,7 +16,7 @@ import type { Candidate, Lookup } from './dht-lookup.ts';
 import type { KrpcMessage } from './krpc.ts';
 import type { Filler } from './node-id.ts';
 
-const MAX_CALLS = 2048;
+export const MAX_CALLS = 2048;
 const SOFT_MAX_MS = 1000;
 const SOFT_MIN_MS = 250;
 const HARD_MAX_MS = 15_000;

@@ -300,6 +300,17 @@ describe('two families', () => {
     ).toEqual([12, 36]);
   });
 
+  it('do not wait for each other: one with dead bootstrap nodes alone holds nobody up', () => {
+    const net = new Net();
+    const [first] = net.closed(12, spread);
+    const node = net.add('60.1.1.1', 3000);
+    node.dht.addRouter(net.now, first!.ip, first!.port);
+    node.dht.addRouter(net.now, '2001:db8:77::1', 6881);
+    node.dht.start(net.now, { v4: true, v6: true });
+    net.run(60_000);
+    expect(node.peers(HASH, null).tookMs).toBeLessThan(300);
+  });
+
   it('are asked for by `want`, and answered in their own without', () => {
     const net = new Net();
     const node = net.add('30.1.1.1', 3000);

@@ -366,6 +366,10 @@ export class Dht {
     if (state === null) return false;
     if (state.v4 !== null) this.#v4.restore(now, state.v4.id, state.v4.nodes);
     if (state.v6 !== null) this.#v6.restore(now, state.v6.id, state.v6.nodes);
+    // the id was made for the address of that run
+    const { ip4, ip6 } = this.#external;
+    if (ip4 !== null) this.#v4.bindTo(now, ip4);
+    if (ip6 !== null) this.#v6.bindTo(now, ip6);
     return true;
   }
 
