@@ -1,12 +1,16 @@
 /** How a session asks the DHT and knows peers, at the edges: signals, closing, runs without a network, sources, rules. */
 
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { concat, utf8Encode } from '../src/base/bytes.ts';
 import { BLOCK_BYTES } from '../src/base/slot-pool.ts';
+import { encode } from '../src/codec/bencode.ts';
+import { parseTorrent } from '../src/codec/metainfo.ts';
 import { DhtClient } from '../src/session/dht-client.ts';
 import { pause } from '../src/session/waiting.ts';
 import { ClientRules } from '../src/swarm/client-rules.ts';
 import { CandidateSource } from '../src/swarm/peer-book.ts';
 import { FakeHost, Msg } from './fake-peer.ts';
+import { seedScript } from './hostile.ts';
 import { SimSession, type SimSessionOptions } from './sim-session.ts';
 import { World } from './world.ts';
 
@@ -146,4 +150,76 @@ test('a torrent that comes later knows how the world sees us', () => {
   const [a, b] = [entry!, later].map(({ finder }) => finder.book.priority(finder.book.find('91.0.0.1', 1)));
   expect(a).toBe(b);
   world.run(1);
+});
+
+describe('nodes that others name', () => {
+  test('in a torrent are asked, some dozens of them', () => {
+    const { world, session } = makeWorld();
+    const { core, entry, torrent } = session({ dht: DHT });
+    const asked: string[] = [];
+    core.ports.net.resolve = (host) => void asked.push(host);
+    const nodes = Array.from({ length: 5000 }, (_, i) => [`n${i}.example`, 6881]);
+    const meta = parseTorrent(
+      concat([utf8Encode('d4:info'), torrent.infoBytes, utf8Encode('5:nodes'), encode(nodes), utf8Encode('e')]),
+    );
+    expect(meta.nodes).toHaveLength(5000);
+    const named = core.add({ ...entry!.options, infoHash: new Uint8Array(20).fill(7), meta });
+    named.meta = meta;
+    core.discovery.join(named);
+    world.run(1);
+    expect(asked[0]).toBe('n0.example');
+    expect(asked.length).toBeLessThan(50);
+  });
+
+  test.each([true, false])('by a PORT message are not asked for a private torrent (private: %s)', (isPrivate) => {
+    const { world, session } = makeWorld(isPrivate);
+    const made = session({ dht: DHT });
+    const peer = new FakeHost(world).dial({ ip: made.node.host.ip, port: 6881 });
+    peer.expectUp();
+    peer.sendHandshake(made.torrent);
+    peer.send(Msg.HaveNone);
+    peer.send(Msg.Port, Uint8Array.of(0x1a, 0xe1));
+    world.run(1000);
+    expect(made.core.discovery.dht!.stats.queriesOut).toBe(isPrivate ? 0 : 1);
+  });
+});
+
+test('bootstrap nodes are looked up again where all nodes were lost', () => {
+  const { world, session } = makeWorld();
+  const other = session({ dht: DHT });
+  const made = session({ dht: { ...DHT, bootstrap: ['boot.example:6881'] } });
+  const { discovery } = made.core;
+  discovery.addNamedNode(other.node.host.ip, 6881);
+  world.run(60_000);
+  expect(discovery.dht!.stats.nodes4).toBe(1);
+  other.node.host.online = false;
+  expect(world.runUntil(() => discovery.dht!.stats.nodes4 === 0, 4 * 3600_000)).toBe(true);
+  other.node.host.online = true;
+  world.net.names.set('boot.example', [other.node.host.ip]);
+  expect(world.runUntil(() => discovery.dht!.stats.nodes4 === 1, 900_000)).toBe(true);
+});
+
+test('who has peers and announces nothing asks the DHT no more often than who does', () => {
+  const { world, session } = makeWorld();
+  const other = session({ dht: DHT });
+  const seed = new FakeHost(world, {}, () => seedScript(other.torrent));
+  seed.listen();
+  const bootstrap = [`${other.node.host.ip}:6881`];
+  const made = session({ dht: { ...DHT, bootstrap }, anonymous: true, peers: [seed.endpoint] });
+  expect(world.runUntil(() => made.isDone, 60_000)).toBe(true);
+  // those of who looked for peers before
+  world.run(600_000);
+  const dht = made.core.discovery.dht!;
+  const asked = vi.spyOn(dht, 'getPeers');
+  world.run(3600_000);
+  expect(asked.mock.calls.length).toBeLessThan(6);
+});
+
+test('a tracker does not lead to this machine by a name', () => {
+  const { world, session } = makeWorld();
+  const { finder } = session().entry!;
+  world.net.names.set('evil.example', ['127.0.0.1', '77.1.1.1', '::1']);
+  finder.onPeers(new Uint8Array(0), new Uint8Array(0), [{ host: 'evil.example', port: 80 }]);
+  world.run(1000);
+  expect(finder.book.count).toBe(1);
 });

@@ -35,6 +35,7 @@ export interface SimSessionOptions {
   readonly dht?: CoreDhtOptions | null;
   readonly pex?: boolean;
   readonly lsd?: boolean;
+  readonly anonymous?: boolean;
   readonly portMap?: readonly PortMapMethod[];
   readonly encryption?: EncryptionPolicy;
   readonly transport?: TransportPolicy;
@@ -87,7 +88,7 @@ export class SimSession implements EntrySink {
       encryption: options.encryption ?? 'off',
       transport: options.transport ?? 'tcp',
       proxy: null,
-      anonymous: false,
+      anonymous: options.anonymous ?? false,
       announceMode: 'tier',
       log: options.log ?? null,
     };

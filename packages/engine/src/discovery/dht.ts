@@ -375,6 +375,11 @@ export class Dht {
 
   // --------------------------------------------------------------------------------------------------------- outputs
 
+  /** Nodes there are to ask. */
+  get nodeCount(): number {
+    return this.#host.nodeCount;
+  }
+
   get stats(): DhtStats {
     return {
       nodes4: this.#v4.table.count,

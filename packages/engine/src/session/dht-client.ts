@@ -80,7 +80,7 @@ export class DhtClient {
   async ready(options: DhtCallOptions = {}): Promise<boolean> {
     const dht = this.#dht();
     return waitFor<boolean>(this.#core, options.signal, (resolve) => {
-      if (dht.stats.nodes4 + dht.stats.nodes6 > 0) {
+      if (dht.nodeCount > 0) {
         resolve(true);
         return () => {};
       }

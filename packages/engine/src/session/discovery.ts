@@ -41,8 +41,10 @@ const ANNOUNCE_MS = 900_000;
 /** One without peers asks again after 5, 10, 20 .. s, at most every 5 minutes. */
 const RETRY_MS = 5_000;
 const RETRY_CAP_MS = 300_000;
-/** Routers are asked again after 5, 10, 20 .. s while nobody answers. */
+/** Routers are asked again after 5, 10, 20 .. s while nobody answers; and later, should all nodes be lost. */
 const ROUTER_MS = 5_000;
+/** Of the nodes that a torrent names. */
+const MAX_NODES = 32;
 const SOURCES = CandidateSource.Dht | CandidateSource.Pex | CandidateSource.Lsd | CandidateSource.Magnet;
 
 /** How a session takes part in the DHT. */
@@ -182,7 +184,7 @@ export class Discovery {
     this.#members.set(entry.number, new Member(this, entry));
     if (this.dht !== null) this.#due.set(entry.number, this.#core.turn.now);
     for (const hash of entry.wireHashes) this.lsd?.add(this.#core.turn.now, hash);
-    for (const { host, port } of entry.meta?.nodes ?? []) this.addNamedNode(host, port);
+    for (const { host, port } of (entry.meta?.nodes ?? []).slice(0, MAX_NODES)) this.addNamedNode(host, port);
   }
 
   /** It pauses or ends. */
@@ -294,7 +296,7 @@ export class Discovery {
   }
 
   get #canAsk(): boolean {
-    return this.dht !== null && this.dht.stats.nodes4 + this.dht.stats.nodes6 > 0;
+    return this.dht !== null && this.dht.nodeCount > 0;
   }
 
   #ask(member: Member, now: number): void {
@@ -303,6 +305,7 @@ export class Discovery {
     const seed = entry.state === 'seeding';
     const announce =
       port === 0 || this.#core.options.anonymous ? null : { port: this.#core.portTowards(4), port6: port, seed };
+    if (announce === null) member.announced = true;
     for (const hash of entry.wireHashes) {
       this.#lookupCount++;
       member.waiting++;
@@ -330,10 +333,14 @@ export class Discovery {
 
   #askRouters(tries: number): void {
     const dht = this.dht!;
-    this.#routersAtMs = Infinity;
-    if (dht.stats.nodes4 + dht.stats.nodes6 > 0 && tries > 0) return;
+    const { now } = this.#core.turn;
+    if (dht.nodeCount > 0 && tries > 0) {
+      this.#routerTries = 1;
+      this.#routersAtMs = now + RETRY_CAP_MS;
+      return;
+    }
     this.#routerTries = tries + 1;
-    this.#routersAtMs = this.#core.turn.now + Math.min(RETRY_CAP_MS, ROUTER_MS * 2 ** tries);
+    this.#routersAtMs = now + Math.min(RETRY_CAP_MS, ROUTER_MS * 2 ** tries);
     const { dht: options } = this.#core.options;
     const named = options?.bootstrap ?? (this.#core.binding.addresses.every(isLoopback) ? [] : PUBLIC_ROUTERS);
     for (const text of named) {
@@ -390,7 +397,7 @@ export class Discovery {
   #save(done: () => void): void {
     const dht = this.dht!;
     // a table that is empty, of a run without a network, is worth less than what is kept already
-    if (!this.#keeps || !this.#loaded || dht.stats.nodes4 + dht.stats.nodes6 === 0) return done();
+    if (!this.#keeps || !this.#loaded || dht.nodeCount === 0) return done();
     this.#core.ports.state.save(this.#stateKey, dht.save(), (fault) => {
       this.#core.begin();
       if (fault !== null) this.#core.options.log?.(`dht: ${fault.message}`);
@@ -406,6 +413,7 @@ class Member implements DhtPeersSink {
   /** Lookups under way. */
   waiting = 0;
   tries = 0;
+  /** A node took our announce, or there is none to make. */
   announced = false;
   /** Asks again once those lookups are over. */
   againAfter = false;

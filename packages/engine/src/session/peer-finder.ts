@@ -4,7 +4,7 @@
  */
 
 import { PeerFault } from '../base/errors.ts';
-import { formatIp } from '../base/ip.ts';
+import { formatIp, isLoopback } from '../base/ip.ts';
 import { type AnnounceFigures, Announcer, type AnnounceSink } from '../discovery/announce.ts';
 import type { NamedPeer, TrackerRequest } from '../discovery/tracker.ts';
 import { CandidateSource, PeerBook } from '../swarm/peer-book.ts';
@@ -99,13 +99,18 @@ export class PeerFinder implements AnnounceSink {
     if (core.discovery.admits(this.#entry, source) && this.book.add(ip, port, source)) core.dialSoon();
   }
 
-  /** Resolves a host name and takes what it stands for as a candidate. */
+  /**
+   * Resolves a host name and takes what it stands for as a candidate. A tracker's name must not lead to services of this
+   * machine.
+   */
   addNamedPeer(host: string, port: number, source: CandidateSource): void {
     const { core, options } = this.#entry;
     core.ports.net.resolve(host, (fault, ips) => {
       core.begin();
       if (fault !== null) return options.sink.onWarning(this.#entry, fault.message);
-      for (const ip of ips) this.addPeer(ip, port, source);
+      for (const ip of ips) {
+        if (source !== CandidateSource.Tracker || !isLoopback(ip)) this.addPeer(ip, port, source);
+      }
     });
   }
 
