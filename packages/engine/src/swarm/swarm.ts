@@ -98,6 +98,7 @@ export class Swarm implements PieceStoreSink {
   #hasPads = false;
   /** A request waits for the rate limit, not for a slot. */
   #rateStarved = false;
+  #resumedMs = Number.NEGATIVE_INFINITY;
   #pexOn: boolean;
 
   constructor(options: SwarmOptions) {
@@ -298,12 +299,14 @@ export class Swarm implements PieceStoreSink {
     let at = Infinity;
     if (this.#rateStarved) at = Math.min(at, this.#downLimit.nextAt(now));
     if (this.#uploads?.starved) at = Math.min(at, this.#upLimit.nextAt(now));
-    return at;
+    // who is first in line may not come any more: then the others ask until his place is given away
+    return Math.max(at, this.#resumedMs + 1);
   }
 
   /** Slots or rate came back: who was left waiting is looked at again. */
   resumeStarved(): void {
     if (!this.#requests?.starved && !this.#uploads?.starved && !this.#rateStarved) return;
+    this.#resumedMs = this.now;
     this.requests.starved = false;
     this.#rateStarved = false;
     this.uploads.starved = false;
@@ -489,7 +492,10 @@ export class Swarm implements PieceStoreSink {
     if (peer.link.unlimited === true) return true;
     if (this.#downLimit.limits) peer.downShare ??= new Limiter(0, this.#downLimit);
     const limit = peer.downShare ?? this.#downLimit;
-    if (limit.grant(now, BLOCK_BYTES) > 0) return true;
+    if (limit.grant(now, BLOCK_BYTES) > 0) {
+      this.#wakeNext(this.#downLimit.nextInLine(now));
+      return true;
+    }
     this.#rateStarved = true;
     return false;
   }
@@ -501,7 +507,15 @@ export class Swarm implements PieceStoreSink {
     const limit = peer.upShare ?? this.#upLimit;
     const granted = Math.floor(limit.grant(now, blocks * BLOCK_BYTES) / BLOCK_BYTES);
     if (granted === 0) this.uploads.starved = true;
+    else this.#wakeNext(this.#upLimit.nextInLine(now));
     return granted;
+  }
+
+  /** Who was refused because another was first asks again in the same turn. */
+  #wakeNext(share: Limiter | null): void {
+    if (share === null) return;
+    const peer = this.peers.find(({ downShare, upShare }) => downShare === share || upShare === share);
+    if (peer !== undefined) this.wake(peer);
   }
 
   /** Counts bytes that are sent beyond what was granted. */

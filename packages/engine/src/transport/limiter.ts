@@ -147,6 +147,12 @@ export class Limiter {
     return at;
   }
 
+  /** Of those who wait here, who can be served now: a caller with several sees to it that he asks. */
+  nextInLine(now: number): Limiter | null {
+    const first = this.headWaiter;
+    return first !== null && this.canServe(now, first.needed) ? first : null;
+  }
+
   /** Counts bytes that went without asking (protocol overhead, data that came unasked): the next grants wait for them. */
   spend(now: number, bytes: number): void {
     for (let at: Limiter | null = this; at !== null; at = at.parent) {
