@@ -76,6 +76,12 @@ export class PunchRooms {
     return new PunchRooms(relay, one, other);
   }
 
+  /** The relay is reached by TCP alone. */
+  keepUdpOut(): void {
+    const chain = 'chain inet filter input { type filter hook input priority 0; meta l4proto udp drop; }';
+    must(this.relay, 'nft', `add table inet filter; add ${chain}`);
+  }
+
   /** A session of the library with one torrent; `punch-session.mjs` says what `request` is. */
   session(room: Room, request: object): Talker<PunchLine> {
     const script = fileURLToPath(new URL('./punch-session.mjs', import.meta.url));

@@ -18,6 +18,8 @@ import type { Link } from './link.ts';
 const MAX_PEERS = 100;
 /** A connection that was silent for so long makes way for another of the same peer. */
 const REPLACED_MS = 10_000;
+/** So many peers that can bring us together with others are to see us by uTP. */
+const RELAYS = 3;
 const CLIENT = 'Shoal 0.1';
 
 export class Connections {
@@ -123,6 +125,15 @@ export class Connections {
     const { ip, port } = link.remote;
     const candidate = finder.book.find(ip, port);
     swarm.holepunch.seek(ip, port, candidate < 0 ? 0 : finder.book.teller(candidate), core.turn.now);
+  }
+
+  /** Whether uTP is to come first there: see OwnNat. */
+  prefersUtp(ip: string): boolean {
+    const { core, swarm } = this.#entry;
+    if (!core.udp.punches || !core.ownNat.hidesFrom(ip)) return false;
+    let relays = 0;
+    for (const { link, conversation } of swarm.peers) if (link.utp && conversation.supports.holepunch) relays++;
+    return relays < RELAYS;
   }
 
   /** A peer that both know says: dial this one now, it does the same (BEP 55). */

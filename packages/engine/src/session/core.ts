@@ -28,6 +28,7 @@ import type { EntryOptions } from './entry-options.ts';
 import { KeyExchanges } from './key-exchanges.ts';
 import { RateLimits } from './limits.ts';
 import { CIPHER_ARENA_BYTES, Link } from './link.ts';
+import { OwnNat } from './own-nat.ts';
 import { PortMapping } from './port-mapping.ts';
 import type { EncryptionPolicy, TransportPolicy } from './types.ts';
 import { UdpHub } from './udp-hub.ts';
@@ -97,6 +98,7 @@ export class SessionCore {
   clients: ClientRules;
   readonly announces: AnnounceQueue;
   readonly udp: UdpHub;
+  readonly ownNat: OwnNat = new OwnNat(this);
   readonly discovery: Discovery;
   /** Null: no router is asked for anything. */
   readonly portMapping: PortMapping | null;
@@ -529,6 +531,7 @@ export class SessionCore {
   /** A connection came in. */
   accept(conn: Conn, utp: boolean): void {
     this.begin();
+    this.ownNat.cameIn(conn.remote.ip);
     const link = new Link(this, conn.remote, true, null, -1);
     conn.sink = link;
     link.carry(conn, utp);

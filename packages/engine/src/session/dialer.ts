@@ -115,7 +115,8 @@ export class Dialer {
     const link = this.#open(new Link(this.#core, remote, false, entry, candidate, hidden, again));
     const { transport } = this.#core.options;
     if (transport === 'tcp') link.carry(this.#core.ports.net.connect(remote, link), false);
-    else if (transport === 'both') link.carryEither(new Race(this.#core, link, remote));
+    else if (transport === 'both')
+      link.carryEither(new Race(this.#core, link, remote, entry.connections.prefersUtp(remote.ip)));
     else this.#byUtp(link);
   }
 

@@ -1,6 +1,7 @@
 /**
- * Connects to one address by TCP and uTP, and keeps whichever comes first. TCP starts; uTP joins when TCP failed, or has
- * said nothing for HEAD_START_MS, so that a peer that both reach is reached by the cheaper one.
+ * Connects to one address by TCP and uTP, and keeps whichever comes first. One of them starts, TCP by default; the other
+ * joins when it failed, or has said nothing for HEAD_START_MS, so that a peer that both reach is reached by the one that is
+ * preferred: TCP is cheaper, uTP helps through NATs.
  *
  * Limits: where TCP was refused somebody is at home, who answers uTP within REFUSED_MS or not at all.
  */
@@ -18,23 +19,25 @@ export class Race {
   readonly #link: Link;
   readonly #remote: Endpoint;
   readonly #legs: Leg[] = [];
+  readonly #utpFirst: boolean;
   #cancelAlarm: () => void;
   #second = false;
+  #hastened = false;
   #over = false;
 
-  constructor(core: SessionCore, link: Link, remote: Endpoint) {
+  constructor(core: SessionCore, link: Link, remote: Endpoint, utpFirst: boolean) {
     this.#core = core;
     this.#link = link;
     this.#remote = remote;
-    const tcp = new Leg(this);
-    this.#legs.push(tcp);
-    tcp.conn = core.ports.net.connect(remote, tcp);
-    this.#cancelAlarm = core.alarm(HEAD_START_MS, () => this.#startUtp(null));
+    this.#utpFirst = utpFirst && core.udp.reaches(remote.ip);
+    this.#start(this.#utpFirst);
+    this.#cancelAlarm = core.alarm(HEAD_START_MS, () => this.#startSecond(null));
   }
 
-  /** uTP does not wait for TCP any more. */
+  /** The other side dials us by uTP (BEP 55): it does not wait for TCP any more, nor give up with it. */
   hasten(): void {
-    this.#startUtp(null);
+    this.#hastened = true;
+    if (!this.#utpFirst) this.#startSecond(null);
   }
 
   /** The link was closed. */
@@ -46,29 +49,35 @@ export class Race {
     if (this.#over) return leg.conn!.close();
     this.#end(leg);
     leg.conn!.sink = this.#link;
-    this.#link.carry(leg.conn!, leg !== this.#legs[0]);
+    this.#link.carry(leg.conn!, leg.utp);
     this.#link.onConnected();
   }
 
   lost(leg: Leg, fault: IoFault | null): void {
     if (this.#over) return;
     leg.conn = null;
-    if (leg === this.#legs[0] && !this.#second) {
-      this.#startUtp(fault);
-      if (this.#over || fault?.code !== 'ECONNREFUSED') return;
-      this.#cancelAlarm = this.#core.alarm(REFUSED_MS, () => this.#fail(fault));
-    } else if (this.#legs.every(({ conn }) => conn === null)) this.#fail(fault);
+    const isFirst = !this.#second;
+    if (isFirst) this.#startSecond(fault);
+    else if (this.#legs.every(({ conn }) => conn === null)) return this.#fail(fault);
+    const isRefused = !leg.utp && fault?.code === 'ECONNREFUSED' && (isFirst || this.#utpFirst);
+    if (this.#over || this.#hastened || !isRefused) return;
+    this.#cancelAlarm = this.#core.alarm(REFUSED_MS, () => this.#fail(fault));
   }
 
-  /** `fault`: how TCP failed, if it did. */
-  #startUtp(fault: IoFault | null): void {
+  /** `fault`: how the first failed, if it did. */
+  #startSecond(fault: IoFault | null): void {
     this.#cancelAlarm();
     if (this.#over || this.#second) return;
     this.#second = true;
-    const leg = new Leg(this);
+    this.#start(!this.#utpFirst);
+    if (this.#legs.every(({ conn }) => conn === null)) this.#fail(fault);
+  }
+
+  #start(utp: boolean): void {
+    const leg = new Leg(this, utp);
     this.#legs.push(leg);
-    leg.conn = this.#core.udp.connectUtp(this.#remote, leg);
-    if (leg.conn === null && this.#legs[0]!.conn === null) this.#fail(fault);
+    const { udp, ports } = this.#core;
+    leg.conn = utp ? udp.connectUtp(this.#remote, leg) : ports.net.connect(this.#remote, leg);
   }
 
   #fail(fault: IoFault | null): void {
@@ -90,10 +99,12 @@ export class Race {
 
 class Leg implements ConnSink {
   conn: Conn | null = null;
+  readonly utp: boolean;
   readonly #race: Race;
 
-  constructor(race: Race) {
+  constructor(race: Race, utp: boolean) {
     this.#race = race;
+    this.utp = utp;
   }
 
   onConnected(): void {

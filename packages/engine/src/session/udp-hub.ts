@@ -56,9 +56,13 @@ export class UdpHub {
 
   /** Starts a uTP connection, or null where no socket leads there. */
   connectUtp(remote: Endpoint, sink: ConnSink): Conn | null {
-    const { v4, v6 } = this.families;
-    if (this.utp === null || !(remote.ip.includes(':') ? v6 : v4)) return null;
+    if (this.utp === null || !this.reaches(remote.ip)) return null;
     return this.utp.connect(this.#core.turn.now, remote, sink);
+  }
+
+  /** A socket leads there. */
+  reaches(ip: string): boolean {
+    return ip.includes(':') ? this.families.v6 : this.families.v4;
   }
 
   /** uTP's deadlines. */
