@@ -10,14 +10,16 @@
  * nobody is paused is delivered from where it lies, without a copy.
  * What lies beyond a hole does not narrow the window: real senders hold back even the packet that would close the hole
  * when the window has no room for it, and would wait for ever (libtorrent; libutp counts as we do).
- * Limits: 2,048 numbers ahead of what was read; `capacity` bytes unread and twice that in all, by the memory they take; the
- * pool's.
+ * Limits: 2,048 numbers ahead of what was read; `capacity` bytes unread and twice that in all, by the memory they take;
+ * the pool's, and once half of that is out an eighth of both.
  */
 
 import { seqDiff } from './utp-packet.ts';
 import type { PacketBuffer, PacketPool } from './utp-pool.ts';
 
 const MOST_PLACES = 2048;
+/** While memory is short, 1 / 2^this of the capacity counts. */
+const SHORT_SHIFT = 3;
 
 export const Arrival = {
   /** In order: deliver the payload now, then `advanced`. */
@@ -59,7 +61,13 @@ export class UtpInbox {
 
   /** Bytes the other side may have under way. */
   get window(): number {
-    return Math.max(0, this.capacity - this.#unreadBytes);
+    return Math.max(0, this.#share - this.#unreadBytes);
+  }
+
+  /** The capacity, or what there is of it while memory is short. */
+  get #share(): number {
+    const { usedBytes, limitBytes } = this.#pool;
+    return usedBytes > limitBytes / 2 ? this.capacity >>> SHORT_SHIFT : this.capacity;
   }
 
   /** Packets in order that wait to be read. */
@@ -153,7 +161,7 @@ export class UtpInbox {
     const i = seq & this.#mask;
     if (this.#buffers[i] !== null) return Arrival.Duplicate;
     const length = bytes.length - at;
-    if (this.#heldBytes + length > 2 * this.capacity && (seq !== this.next || this.#unreadBytes > this.capacity)) {
+    if (this.#heldBytes + length > 2 * this.#share && (seq !== this.next || this.#unreadBytes > this.capacity)) {
       return Arrival.Dropped;
     }
     const buffer = this.#pool.take(length);
