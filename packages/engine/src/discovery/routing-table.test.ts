@@ -93,6 +93,17 @@ describe('a routing table', () => {
     expect(table.count).toBe(K);
   });
 
+  it('takes no spare one whose id another has by now', () => {
+    const table = new RoutingTable(OWN);
+    const id = inBucket(6);
+    for (let i = 0; i < K; i++) add(table, inBucket(6), address(i));
+    expect(add(table, id, address(20))).toBe(false);
+    table.failed(0, address(0), PORT);
+    expect(add(table, id, address(21))).toBe(true);
+    for (let i = 0; i < 2; i++) table.failed(0, address(1), PORT);
+    expect(ips(table)).not.toContain(address(20));
+  });
+
   it('puts a spare one in the place of one that failed twice, and forgets the lost in the end', () => {
     const table = new RoutingTable(OWN);
     for (let i = 0; i < K; i++) add(table, inBucket(6), address(i));

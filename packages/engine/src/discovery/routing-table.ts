@@ -170,7 +170,7 @@ export class RoutingTable {
     const bucket = this.#buckets[this.#bucketOf(node.compact)]!;
     let spare: RouteNode | undefined;
     do spare = bucket.spares.pop();
-    while (spare !== undefined && this.#byIp.has(spare.ip));
+    while (spare !== undefined && (this.#byIp.has(spare.ip) || this.#holds(bucket, spare)));
     if (spare === undefined && node.fails < MAX_FAILS) return;
     this.#remove(node);
     if (spare === undefined) return;
@@ -391,6 +391,11 @@ export class RoutingTable {
     const others = this.#crowds.get(node.network)! - 1;
     if (others === 0) this.#crowds.delete(node.network);
     else this.#crowds.set(node.network, others);
+  }
+
+  /** Whether another node has this one's id. */
+  #holds(bucket: Bucket, node: RouteNode): boolean {
+    return bucket.nodes.some((other) => compareDistance(other.compact, node.compact, this.ownId) === 0);
   }
 
   #keepSpare(bucket: Bucket, node: RouteNode): void {
