@@ -99,7 +99,8 @@ function machine(options: SessionOptions): Machine {
         return bytes[0] === 0x1f && bytes[1] === 0x8b ? await gunzipped(bytes) : bytes;
       } catch (error) {
         const why = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable';
-        throw new ShoalError('bad-option', `the block list ${path} cannot be read (${why})`);
+        const what = why.startsWith('Z_') ? 'cannot be unpacked: cut short or damaged' : 'cannot be read';
+        throw new ShoalError('bad-option', `the block list ${path} ${what} (${why})`);
       }
     },
     absolute: (path) => resolve(path),

@@ -149,15 +149,24 @@ export class Session implements AsyncDisposable, CoreSink {
 
   /**
    * Speaks with nobody on this block list any more, by whatever protocol: a file's path, or its bytes (unpacked); null: with
-   * everybody again. Rejects with ShoalError 'bad-option' when the file cannot be read; then the old list stays.
+   * everybody again. Rejects with ShoalError 'bad-option' when the file cannot be read, or has lines of which none makes
+   * sense; then the old list stays.
    */
   async setIpFilter(list: string | Uint8Array | null): Promise<IpFilterInfo> {
     const text = typeof list === 'string' ? await this.#machine.readIpFilter(list) : (list ?? new Uint8Array(0));
     const builder = new IpRangesBuilder();
-    const report = readIpFilter(text, builder);
+    const { rangeCount, badLineCount: badLines, firstBadLine } = readIpFilter(text, builder);
+    if (rangeCount === 0 && badLines > 0) {
+      // who gives a list expects to be kept from somebody
+      const which = typeof list === 'string' ? ` ${list}` : '';
+      throw new ShoalError(
+        'bad-option',
+        `the block list${which} holds no range of addresses; line ${firstBadLine} makes no sense`,
+      );
+    }
     this.core.begin();
     this.core.rules.setRanges(builder.build());
-    return { ranges: this.core.rules.rangeCount, badLines: report.badLineCount, firstBadLine: report.firstBadLine };
+    return { ranges: this.core.rules.rangeCount, badLines, firstBadLine };
   }
 
   /** Speaks with nobody at this address for a while (default: an hour). Throws ShoalError 'bad-option'. */
@@ -368,7 +377,15 @@ export class Session implements AsyncDisposable, CoreSink {
     const fault = await new Promise<IoFault | null>((resolve) => this.core.ports.state.open(resolve));
     if (fault !== null) throw new ShoalError(fault.code === 'ELOCKED' ? 'in-use' : 'disk', fault.message);
     // before anything is reached or heard
-    if (ipFilter !== undefined) await this.setIpFilter(ipFilter);
+    if (ipFilter !== undefined) {
+      const { ranges, badLines, firstBadLine } = await this.setIpFilter(ipFilter);
+      if (badLines > 0) {
+        const passed =
+          badLines === 1 ? `line ${firstBadLine} makes` : `${badLines} lines, from line ${firstBadLine} on, make`;
+        const message = `the block list ${ipFilter} blocks ${ranges} range${ranges === 1 ? '' : 's'}; ${passed} no sense`;
+        this.say({ type: 'notice', message });
+      }
+    }
     await this.#portFile?.follow();
     if (this.core.options.listenWhenChecked) return;
     this.core.listen();

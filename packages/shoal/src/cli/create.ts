@@ -1,8 +1,8 @@
 /** `shoal create`: makes a .torrent file, hashing on all cores. */
 
-import { access } from 'node:fs/promises';
-import { basename, resolve } from 'node:path';
-import { createTorrent, type Metainfo } from '@shoal/engine';
+import { access, stat } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
+import { createTorrent, type Metainfo, ShoalError } from '@shoal/engine';
 import { ExitCode, UsageError } from './exit-code.ts';
 import { formatBytes, plural, sanitize } from './format.ts';
 import { Interrupt } from './interrupt.ts';
@@ -30,6 +30,11 @@ export async function create(path: string, options: CreateOptions): Promise<Exit
   const target = resolve(options.output ?? `${basename(resolve(path)) || 'torrent'}.torrent`);
   if (options.output === undefined && (await exists(target))) {
     throw new UsageError(`${sanitize(basename(target))} exists already; name the file with -o (which replaces it)`);
+  }
+  // told before everything is read
+  const folder = await stat(dirname(target)).catch(() => null);
+  if (folder === null || !folder.isDirectory()) {
+    throw new ShoalError('disk', `-o: ${sanitize(dirname(target))} is not a folder`);
   }
   using progress = new ProgressLine('hashing', options.json);
   const { bytes, meta } = await createTorrent(path, {

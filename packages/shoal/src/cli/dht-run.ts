@@ -4,13 +4,14 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Session, ShoalError } from '@shoal/engine';
+import { Session, type SessionOptions, ShoalError } from '@shoal/engine';
 import { ExitCode, UsageError } from './exit-code.ts';
 import { plural } from './format.ts';
 import { Interrupt } from './interrupt.ts';
-import { type WayOptions, waySettings } from './network-options.ts';
+import { carriesNoUdp, type WayOptions, wayNotes, waySettings } from './network-options.ts';
 import { loadSource } from './source.ts';
 import { CLOSE_LIMIT_MS, closeWithin } from './transfer.ts';
+import { Troubles } from './troubles.ts';
 
 export interface DhtRunOptions extends WayOptions {
   readonly bootstrap: readonly string[];
@@ -28,7 +29,12 @@ const RETRY_MS = 100;
  */
 export async function runDht(options: DhtRunOptions, use: (run: DhtRun) => Promise<ExitCode>): Promise<ExitCode> {
   using interrupt = new Interrupt();
-  const session = new Session({
+  if (carriesNoUdp(options.proxy)) {
+    throw new UsageError('the DHT goes by UDP, which only a socks5:// proxy carries; --proxy is none');
+  }
+  for (const note of wayNotes(options)) process.stderr.write(`shoal: note: ${note}\n`);
+  const troubles = new Troubles();
+  const settings: SessionOptions = {
     port: null,
     dht: {
       readOnly: true,
@@ -40,8 +46,9 @@ export async function runDht(options: DhtRunOptions, use: (run: DhtRun) => Promi
     portMap: false,
     hashThreads: 1,
     ...waySettings(options),
-  });
-  using run = new DhtRun(session.dht, options, interrupt);
+  };
+  const session = new Session(troubles.hear(settings));
+  using run = new DhtRun(session.dht, options, interrupt, troubles);
   try {
     await session.ready();
     await run.begin();
@@ -59,11 +66,13 @@ export class DhtRun implements Disposable {
   readonly dht: Session['dht'];
   readonly interrupt: Interrupt;
   readonly #options: DhtRunOptions;
+  readonly #troubles: Troubles;
   #limit = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   #answered = false;
 
-  constructor(dht: Session['dht'], options: DhtRunOptions, interrupt: Interrupt) {
+  constructor(dht: Session['dht'], options: DhtRunOptions, interrupt: Interrupt, troubles: Troubles) {
+    this.#troubles = troubles;
     this.dht = dht;
     this.#options = options;
     this.interrupt = interrupt;
@@ -106,7 +115,7 @@ export class DhtRun implements Disposable {
     const limit = plural(timeout / 1000, 'second');
     if (this.#answered) return new ShoalError('no-peers', `the DHT was not done within ${limit}`);
     const asked = bootstrap.length === 0 ? '' : `; asked ${bootstrap.join(', ')}`;
-    return new ShoalError('no-peers', `no DHT node answered within ${limit}${asked}`);
+    return new ShoalError('no-peers', `no DHT node answered within ${limit}${asked}${this.#troubles.of(null)}`);
   }
 
   [Symbol.dispose](): void {

@@ -2,12 +2,13 @@
 
 import { mkdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import type { AddOptions, SessionOptions } from '@shoal/engine';
+import { type AddOptions, type SessionOptions, ShoalError } from '@shoal/engine';
 import { chooseView } from './choose-view.ts';
 import { type DiscoveryOptions, discoverySettings } from './discovery-options.ts';
 import { type ExitCode, UsageError } from './exit-code.ts';
+import { sanitize } from './format.ts';
 import { Interrupt } from './interrupt.ts';
-import { type PeerWayOptions, peerWaySettings } from './network-options.ts';
+import { type PeerWayOptions, peerWaySettings, wayNotes } from './network-options.ts';
 import { type PortOptions, portSettings } from './port-options.ts';
 import { type LoadedSource, loadSource } from './source.ts';
 import { defaultStateFolder } from './state-folder.ts';
@@ -38,8 +39,10 @@ export async function get(sources: readonly string[], options: GetOptions): Prom
   if (options.select !== undefined) checkSelection(loaded, options.select);
   const saveTo = await torrentTarget(options.saveTorrent, loaded.length);
   const folder = resolve(options.output);
-  await mkdir(folder, { recursive: true });
-  await mkdir(session.state!, { recursive: true, mode: 0o700 });
+  await makeFolder('-o', folder);
+  await makeFolder('--state', session.state!, 0o700);
+  const view = chooseView(options.json);
+  for (const note of wayNotes(options)) view.note(note);
   const add: AddOptions = {
     folder,
     peers: options.peer,
@@ -53,11 +56,21 @@ export async function get(sources: readonly string[], options: GetOptions): Prom
       return { label, source, options: add, saveTo, publisher: link, ...every };
     }),
     session,
-    view: chooseView(options.json),
+    view,
     interrupt,
     timeoutMs: options.timeout ?? null,
     mode: options.seed ? 'get-and-seed' : 'get',
   });
+}
+
+async function makeFolder(option: string, path: string, mode = 0o777): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode });
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : '';
+    if (code !== 'EEXIST' && code !== 'ENOTDIR') throw error;
+    throw new ShoalError('disk', `${option}: ${sanitize(path)} is not a folder`);
+  }
 }
 
 export function sessionOptions(

@@ -3,6 +3,7 @@
  * can be asked, the link itself is shown.
  */
 
+import { existsSync } from 'node:fs';
 import type { Magnet, Metainfo, Publisher, TorrentFile } from '@shoal/engine';
 import { type DiscoveryOptions, discoverySettings } from './discovery-options.ts';
 import { ExitCode, type Failure, failureOf, UsageError } from './exit-code.ts';
@@ -10,7 +11,7 @@ import { formatBytes, padStart, plural, sanitize } from './format.ts';
 import { Interrupt } from './interrupt.ts';
 import { hexOrNull, JsonLines, type JsonValue } from './json.ts';
 import { MetadataFetch } from './metadata-fetch.ts';
-import { type PeerWayOptions, peerWaySettings } from './network-options.ts';
+import { type PeerWayOptions, peerWaySettings, wayNotes } from './network-options.ts';
 import { ProgressLine } from './progress-line.ts';
 import { type LinkSource, type LoadedSource, loadSource } from './source.ts';
 import { type Theme, themeOf } from './theme.ts';
@@ -28,7 +29,7 @@ export interface InfoOptions extends DiscoveryOptions, PeerWayOptions {
 /** Every source is shown or complained about; the exit code is that of the first complaint. */
 export async function info(sources: readonly string[], options: InfoOptions): Promise<ExitCode> {
   using interrupt = new Interrupt();
-  if (options.offline && options.saveTorrent !== undefined && sources.some((text) => /^magnet:/i.test(text))) {
+  if (options.offline && options.saveTorrent !== undefined && sources.some(isTypedLink)) {
     throw new UsageError('--save-torrent of a magnet link asks peers; leave out --offline');
   }
   const saveTo = await torrentTarget(options.saveTorrent, sources.length);
@@ -42,6 +43,7 @@ export async function info(sources: readonly string[], options: InfoOptions): Pr
   };
   using progress = new ProgressLine('asking for the metadata:', options.json);
   const page = new Page(options.json, progress);
+  for (const note of wayNotes(options)) page.note(note);
   const loaded = await Promise.all(sources.map((text) => loadSource(text).catch(failureOf)));
   const asking = !options.offline && loaded.some((source) => isLink(source));
   await using fetch = asking
@@ -67,6 +69,11 @@ export async function info(sources: readonly string[], options: InfoOptions): Pr
 }
 
 const SAVE_LIMIT_MS = 60_000;
+
+/** A magnet link, or what is one when there is no file of that name. */
+function isTypedLink(text: string): boolean {
+  return /^magnet:/i.test(text) || (/^([0-9a-f]{40}|[0-9a-f]{64})$/i.test(text) && !existsSync(text));
+}
 
 function isLink(source: LoadedSource | Failure): source is LinkSource {
   return 'label' in source && (source.magnet !== null || source.publisher !== null);

@@ -61,7 +61,9 @@ export class JsonView implements TransferView {
     this.#lines.emit('mapped', { host, port, method });
   }
 
-  note(): void {}
+  note(text: string): void {
+    process.stderr.write(`shoal: note: ${text}\n`);
+  }
 
   version(job: Job, seq: number): void {
     if (job.torrent !== null) this.#lines.emit('version', { ...hashesOf(job.torrent), seq });

@@ -1,6 +1,6 @@
 /** The command line: what can be typed, and how every command ends. Commands are loaded when they are called. */
 
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { checked, collect } from './checked.ts';
 import { addCompletions, addCompletionsHelp } from './completions.ts';
 import { addDht, addPublish, DHT_COMMANDS } from './dht-commands.ts';
@@ -20,15 +20,31 @@ export async function start(argv: readonly string[]): Promise<void> {
     process.stderr.write(`shoal: ${failureOf(error).message}\n`);
     process.exit(ExitCode.Failed);
   });
-  process.exitCode = await main(argv);
+  const exitCode = await main(argv);
+  process.exitCode = outputFault === ExitCode.Done ? exitCode : outputFault;
   // Nothing should be left open by now; if something is, it does not keep the user waiting.
   setTimeout(() => process.exit(), 3000).unref();
 }
 
-/** Whoever read our output left (`shoal info x | head`): stop in order, as if asked to. */
+let outputGone = false;
+
+/**
+ * Whoever read our output left (`shoal info x | head`): stop in order, as if asked to, and only once, because a second time
+ * means at once. Where nothing is to be stopped it ends by itself. Output that finds no room is a failure.
+ */
 function onOutputGone(error: NodeJS.ErrnoException): void {
-  if (error.code === 'EPIPE') process.kill(process.pid, 'SIGTERM');
+  if (outputGone) return;
+  outputGone = true;
+  if (error.code !== 'EPIPE') {
+    process.stderr.write(`shoal: the output cannot be written: ${failureOf(error).message}\n`);
+    outputFault = failureOf(error).exitCode;
+    process.exitCode = outputFault;
+  }
+  if (process.listenerCount('SIGTERM') > 0) process.kill(process.pid, 'SIGTERM');
 }
+
+/** What a command that did all else ends with when its output was lost. */
+let outputFault: ExitCode = ExitCode.Done;
 
 export async function main(argv: readonly string[]): Promise<ExitCode> {
   let exitCode: ExitCode = ExitCode.Done;
@@ -57,7 +73,10 @@ function report(error: unknown, json: boolean): ExitCode {
     if (error.exitCode === 0) return ExitCode.Done;
     // Help that was shown because nothing was typed.
     if (error.code === 'commander.help') return ExitCode.WrongUse;
-    const text = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ');
+    const text = error.message
+      .replace(/^error: /, '')
+      .replace(/\s*\n\s*/g, ' ')
+      .replace(/\.$/, '');
     return report(new UsageError(`${text}; see \`shoal --help\``), json);
   }
   const failure = failureOf(error);
@@ -191,6 +210,8 @@ function addInfo(program: Command, done: Done): void {
     .option('--offline', 'ask nobody: show what a magnet link itself says', false)
     .option('--timeout <seconds>', 'how long to ask (default: 60)', checked('--timeout', parse.parseTimeout))
     .option('--peer <host:port>', 'a peer to ask; may be repeated', collect('--peer', parse.parsePeer), [])
+    // taken so that the options of `get` fit here: no router is asked anyway
+    .addOption(new Option('--no-port-map').hideHelp())
     .addHelpText('after', INFO_HELP)
     .action(async (sources: string[], options) => done(await (await import('./info.ts')).info(sources, options)));
   addNetworkOptions(command);

@@ -19,6 +19,7 @@ import { hexOrNull } from './json.ts';
 import { searchText } from './plain.ts';
 import type { LinkSource } from './source.ts';
 import { CLOSE_LIMIT_MS, closeWithin } from './transfer.ts';
+import { Troubles } from './troubles.ts';
 import { nowMs, TICK_MS } from './view.ts';
 
 export interface FetchOptions {
@@ -41,12 +42,14 @@ const WAYLESS_MS = 1000;
 export class MetadataFetch implements AsyncDisposable {
   readonly #options: FetchOptions;
   readonly #session: Session;
+  readonly #troubles = new Troubles();
   /** One search for links to the same torrent. */
   readonly #byKey = new Map<string, Promise<Metainfo | null>>();
 
   constructor(options: FetchOptions) {
     this.#options = options;
-    this.#session = new Session({ ...options.session, portMap: false, state: null, hashThreads: 1 });
+    const settings = { ...options.session, portMap: false, state: null, hashThreads: 1 };
+    this.#session = new Session(this.#troubles.hear(settings));
   }
 
   /**
@@ -70,7 +73,7 @@ export class MetadataFetch implements AsyncDisposable {
   async #fetch(link: string): Promise<Metainfo | null> {
     const { peers, signal } = this.#options;
     const giveUp = new AbortController();
-    const search = new Search(this.#session, this.#options, giveUp);
+    const search = new Search(this.#session, this.#options, giveUp, this.#troubles);
     const either = AbortSignal.any([signal, giveUp.signal]);
     try {
       await this.#session.ready();
@@ -97,11 +100,13 @@ class Search {
   readonly #session: Session;
   readonly #options: FetchOptions;
   readonly #giveUp: AbortController;
+  readonly #troubles: Troubles;
   readonly #startedMs = nowMs();
   readonly #ticker: NodeJS.Timeout;
   #alive = false;
 
-  constructor(session: Session, options: FetchOptions, giveUp: AbortController) {
+  constructor(session: Session, options: FetchOptions, giveUp: AbortController, troubles: Troubles) {
+    this.#troubles = troubles;
     this.#session = session;
     this.#options = options;
     this.#giveUp = giveUp;
@@ -130,7 +135,9 @@ class Search {
     if (elapsedMs >= limitMs) {
       const found = stats === null ? 0 : stats.peers + stats.candidates;
       const whom = found === 0 ? 'no peer was found' : `of ${plural(found, 'peer')} none gave the metadata`;
-      this.#giveUp.abort(new ShoalError('no-peers', `${whom} within ${plural(limitMs / 1000, 'second')}`));
+      this.#giveUp.abort(
+        new ShoalError('no-peers', `${whom} within ${plural(limitMs / 1000, 'second')}${this.#troubles.of(torrent)}`),
+      );
     } else if (this.#options.timeoutMs === null && !this.#alive) {
       if (elapsedMs >= (this.#hasWay(stats) ? LIFELESS_MS : WAYLESS_MS)) this.#giveUp.abort(null);
     }

@@ -1,9 +1,11 @@
 /** By which ways and with whom one speaks, as `get`, `seed`, `info` and `dht` take it on the command line. */
 
+import { networkInterfaces } from 'node:os';
 import type { SessionOptions } from '@shoal/engine';
 import { type Command, Option } from 'commander';
 import { checked } from './checked.ts';
 import { UsageError } from './exit-code.ts';
+import { sanitize } from './format.ts';
 import * as parse from './parse.ts';
 
 /** What every command that reaches the network takes. */
@@ -35,7 +37,9 @@ export function addWayOptions(command: Command): void {
 export function addPeerWayOptions(command: Command): void {
   addWayOptions(command);
   command
+    .addOption(new Option('--proxy-peers').default(true).hideHelp())
     .option('--no-proxy-peers', 'reach peers, and the DHT, without the proxy')
+    .addOption(new Option('--proxy-trackers').default(true).hideHelp())
     .option('--no-proxy-trackers', 'reach trackers without the proxy')
     .addOption(
       new Option('--transport <which>', 'how peers are reached (default: both)').choices(['tcp', 'utp', 'both']),
@@ -62,10 +66,26 @@ export function waySettings(options: WayOptions): SessionOptions {
   };
 }
 
+/** Whether this proxy is of a kind without datagrams; what is no proxy at all the session refuses. */
+export function carriesNoUdp(proxy: string | undefined): boolean {
+  return proxy !== undefined && /^(https?|socks4a?):/i.test(proxy);
+}
+
+/** What is worth a word before it begins: with an interface that is not up nothing leaves, and nothing else would say so. */
+export function wayNotes({ interface: name }: Pick<WayOptions, 'interface'>): string[] {
+  if (name === undefined || networkInterfaces()[name] !== undefined) return [];
+  return [`no interface '${sanitize(name)}' is up; nothing is sent or heard until one is`];
+}
+
 export function peerWaySettings(options: PeerWayOptions): SessionOptions {
   const { proxy, proxyPeers, proxyTrackers, transport, encryption } = options;
   if (proxy === undefined && !(proxyPeers && proxyTrackers)) {
     throw new UsageError(`--no-proxy-${proxyPeers ? 'trackers' : 'peers'} is about a --proxy`);
+  }
+  if (transport === 'utp' && proxyPeers && carriesNoUdp(proxy)) {
+    throw new UsageError(
+      '--transport utp goes by UDP, which only a socks5:// proxy carries; peers would be out of reach',
+    );
   }
   return {
     ...waySettings(options),

@@ -87,7 +87,9 @@ export function claimLine(torrent: Torrent): string {
   const stats = torrent.stats();
   const size = formatBytes(stats.bytesTotal);
   const name = sanitize(torrent.name);
-  const files = plural(torrent.files.length, 'file');
+  const wanted = torrent.files.filter(({ priority }) => priority > 0).length;
+  const count = plural(torrent.files.length, 'file');
+  const files = wanted === torrent.files.length ? count : `${wanted} of ${count}`;
   if (stats.bytesDone === 0) return `${name}: ${size} in ${files}`;
   if (stats.bytesDone === stats.bytesTotal) return `${name}: all ${size} in ${files} are there`;
   return `${name}: ${size} in ${files}, ${formatBytes(stats.bytesDone)} there already`;

@@ -7,7 +7,7 @@ import { ExitCode, UsageError } from './exit-code.ts';
 import { sanitize } from './format.ts';
 import { sessionOptions } from './get.ts';
 import { Interrupt } from './interrupt.ts';
-import type { PeerWayOptions } from './network-options.ts';
+import { type PeerWayOptions, wayNotes } from './network-options.ts';
 import type { PortOptions } from './port-options.ts';
 import { loadSource } from './source.ts';
 import { torrentTarget } from './torrent-target.ts';
@@ -35,10 +35,12 @@ export async function seed(torrent: string, path: string, options: SeedOptions):
   }
   const saveTo = await torrentTarget(options.saveTorrent, 1);
   const add: AddOptions = { folder: place.folder, peers: options.peer, existing: 'check' };
+  const view = chooseView(options.json);
+  for (const note of wayNotes(options)) view.note(note);
   return await transfer({
     items: [{ label: loaded.label, source: loaded.source, options: add, saveTo, publisher: null }],
     session: { ...session, listen: 'when-checked' },
-    view: chooseView(options.json),
+    view,
     interrupt,
     timeoutMs: null,
     mode: 'seed',

@@ -7,7 +7,8 @@ import type { TransferView } from './view.ts';
 export class SessionWatch {
   readonly #session: Session;
   readonly #view: TransferView;
-  #listening = false;
+  /** Port by address, as told. Null: nothing was yet. */
+  #listening: Map<string, number> | null = null;
   #mapped = '';
 
   constructor(session: Session, view: TransferView) {
@@ -18,8 +19,8 @@ export class SessionWatch {
 
   /** It listens, wherever it could. */
   listening(): void {
-    for (const { ip, port } of this.#session.addresses) this.#view.listening(ip, port);
-    this.#listening = true;
+    this.#listening ??= new Map();
+    for (const address of this.#session.addresses) this.#listensAt(address);
   }
 
   /** Called several times a second. */
@@ -37,8 +38,20 @@ export class SessionWatch {
   async #follow(): Promise<void> {
     for await (const event of this.#session.events()) {
       if (event.type === 'notice') this.#view.note(sanitize(event.message));
-      else if (event.type === 'listening' && this.#listening)
-        this.#view.listening(event.address.ip, event.address.port);
+      else if (event.type === 'warning') this.#view.note(`${this.#nameOf(event.infoHash)}: ${sanitize(event.message)}`);
+      else if (event.type === 'listening' && this.#listening !== null) this.#listensAt(event.address);
     }
+  }
+
+  /** The session tells of an address also when it was asked before. */
+  #listensAt({ ip, port }: Session['addresses'][number]): void {
+    if (this.#listening!.get(ip) === port) return;
+    this.#listening!.set(ip, port);
+    this.#view.listening(ip, port);
+  }
+
+  #nameOf(infoHash: string): string {
+    const torrent = this.#session.torrents.find((one) => (one.infoHash ?? one.infoHashV2) === infoHash);
+    return sanitize(torrent?.name || infoHash);
   }
 }

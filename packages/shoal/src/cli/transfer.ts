@@ -6,9 +6,11 @@
 
 import { type AddOptions, Session, type SessionOptions, ShoalError, type TorrentSource } from '@shoal/engine';
 import { ExitCode, type Failure, failureOf } from './exit-code.ts';
+import { plural } from './format.ts';
 import type { Interrupt } from './interrupt.ts';
 import { SessionWatch } from './session-watch.ts';
 import { saveTorrent } from './torrent-target.ts';
+import { Troubles } from './troubles.ts';
 import { type Job, nowMs, TICK_MS, type TransferView } from './view.ts';
 
 export interface TransferItem {
@@ -47,10 +49,12 @@ export const CLOSE_LIMIT_MS = 5000;
 class Transfer {
   readonly #request: TransferRequest;
   readonly #jobs: Job[];
+  readonly #troubles: Troubles;
   #firstFailure: Failure | null = null;
 
   constructor(request: TransferRequest) {
     this.#request = request;
+    this.#troubles = new Troubles((text) => request.view.note(text));
     this.#jobs = request.items.map(({ label }) => {
       return { label, torrent: null, state: 'waiting', startedMs: nowMs(), endedMs: null };
     });
@@ -58,7 +62,7 @@ class Transfer {
 
   async run(): Promise<ExitCode> {
     const { view, interrupt, mode } = this.#request;
-    const session = new Session(this.#request.session);
+    const session = new Session(this.#troubles.hear(this.#request.session));
     const watch = new SessionWatch(session, view);
     const ticker = setInterval(() => {
       watch.tick();
@@ -193,7 +197,8 @@ class Transfer {
       else if (stats !== undefined && (stats.peers > 0 || stats.downloaded > 0)) clearInterval(watch);
       else if (nowMs() - sinceMs >= limitMs) {
         clearInterval(watch);
-        patience.abort(new ShoalError('no-peers', `no peer within ${limitMs / 1000} seconds`));
+        const why = this.#troubles.of(job.torrent);
+        patience.abort(new ShoalError('no-peers', `no peer within ${plural(limitMs / 1000, 'second')}${why}`));
       }
     }, TICK_MS / 2);
     return watch;

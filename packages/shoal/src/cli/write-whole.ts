@@ -11,6 +11,8 @@ export async function writeWhole(path: string, bytes: Uint8Array): Promise<void>
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
+    // people know the file they named
+    if (error instanceof Error && 'path' in error && error.path === temporary) error.path = path;
     throw error;
   }
 }
