@@ -264,7 +264,7 @@ function newDht() {
   const rng = new Rng(Uint32Array.of(1, 2, 3, 4));
   // transaction ids that the seeds know
   const random = { fill: (bytes) => void bytes.fill(0) };
-  const sink = { onDhtSend: () => {} };
+  const sink = { onDhtSend: () => true };
   const version = text('XX01');
   return new Dht({
     rng,

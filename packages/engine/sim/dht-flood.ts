@@ -36,6 +36,7 @@ export class DhtFlood {
       sink: {
         onDhtSend: (bytes) => {
           this.#lastReply = bytes;
+          return true;
         },
       },
       readOnly: false,

@@ -54,6 +54,7 @@ export class DhtMachine implements DhtHost, EventTarget {
       sink: {
         onDhtSend: (bytes, ip, port) => {
           if (this.isAlive) net.send(this, bytes, ip, port);
+          return true;
         },
         onDhtReady: () => {
           this.isReady = true;

@@ -22,6 +22,8 @@ export class DhtBench {
   readonly rng: Rng;
   readonly dht: Dht;
   readonly external: ExternalIp = new ExternalIp();
+  /** Whether datagrams to an address leave at all. */
+  reaches: (ip: string) => boolean = () => true;
   /** All that was sent and not taken yet. */
   sent: Sent[] = [];
   sentBytes = 0;
@@ -36,8 +38,10 @@ export class DhtBench {
       external: this.external,
       sink: {
         onDhtSend: (bytes, ip, port) => {
+          if (!this.reaches(ip)) return false;
           this.sentBytes += bytes.length;
           this.sent.push({ bytes: new Uint8Array(bytes), ip, port });
+          return true;
         },
       },
       readOnly: false,

@@ -16,8 +16,8 @@ import { K } from './routing-table.ts';
 const MAX_PINGS: number = MAX_CALLS / 2;
 
 export interface PacketSink {
-  /** Borrowed until return; the family is that of `ip`. */
-  onDhtSend(bytes: Uint8Array, ip: string, port: number): void;
+  /** See DhtSink. */
+  onDhtSend(bytes: Uint8Array, ip: string, port: number): boolean;
 }
 
 export class DhtHost implements FamilyHost {
@@ -98,25 +98,33 @@ export class DhtHost implements FamilyHost {
     return this.rpc.open(now, ip, port);
   }
 
-  send(call: Call, method: Method): void {
+  send(call: Call, method: Method): boolean {
     this.writer.endQuery(method, call.tid, this.#readOnly);
+    if (!this.transmit(call.ip, call.port)) {
+      this.rpc.abandon(call);
+      return false;
+    }
     this.queriesOut++;
-    this.transmit(call.ip, call.port);
+    return true;
   }
 
-  /** Sends what the writer holds. */
-  transmit(ip: string, port: number): void {
+  /** Sends what the writer holds. False: it did not leave. */
+  transmit(ip: string, port: number): boolean {
+    if (!this.#sink.onDhtSend(this.writer.take(), ip, port)) return false;
     this.bytesOut += this.writer.length;
-    this.#sink.onDhtSend(this.writer.take(), ip, port);
+    return true;
   }
 
   ping(now: number, ip: string, port: number): boolean {
     const call = this.rpc.count < MAX_PINGS ? this.rpc.open(now, ip, port) : null;
     if (call === null) return false;
+    const family = this.family(ip.includes(':') ? 6 : 4);
     this.writer.beginQuery();
-    this.writer.id(Key.id, this.ownId(ip.includes(':') ? 6 : 4));
-    this.send(call, Method.Ping);
-    return true;
+    this.writer.id(Key.id, family.table.ownId);
+    if (this.send(call, Method.Ping)) return true;
+    // it may be on a block list by now; those whom a lookup could not ask stay, or an outage would empty the table at once
+    family.table.failed(now, ip, port);
+    return false;
   }
 
   startUpkeep(now: number, task: FindTask): void {

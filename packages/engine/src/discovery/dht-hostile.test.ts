@@ -438,6 +438,28 @@ it('nodes that others name by the thousand do not keep lookups from asking', () 
   expect(result!).toMatchObject({ answered: 8 });
 });
 
+it('an outage in which nothing leaves empties no table; who is blocked leaves it in the end', () => {
+  const bench = stocked();
+  const { nodes4 } = bench.dht.stats;
+  bench.reaches = () => false;
+  let ended = 0;
+  const sink = { ...nobody, onDhtPeersDone: (): void => void ended++ };
+  for (let i = 0; i < 100; i++) {
+    bench.dht.getPeers(bench.now, hash20(i), sink, null);
+    bench.pass(SECOND);
+  }
+  expect([ended, bench.dht.stats.lookups, bench.dht.stats.nodes4]).toEqual([100, 0, nodes4]);
+  const blocked = bench.dht.nodes(4)[0]!.ip;
+  bench.reaches = (ip) => ip !== blocked;
+  const from = bench.now;
+  while (bench.now < from + 120 * MINUTE && bench.dht.nodes(4).some(({ ip }) => ip === blocked)) {
+    bench.pass(SECOND);
+    for (const query of bench.takeQueries()) bench.answer(query, {});
+  }
+  expect(bench.dht.nodes(4).map(({ ip }) => ip)).not.toContain(blocked);
+  expect(bench.dht.stats.nodes4).toBe(nodes4 - 1);
+});
+
 describe('saved state', () => {
   const fresh = (seed = 3): Dht => new DhtBench({}, seed).dht;
 

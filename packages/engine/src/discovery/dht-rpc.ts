@@ -105,6 +105,12 @@ export class DhtRpc {
     return call;
   }
 
+  /** What was opened did not leave: nobody hears of it. */
+  abandon(call: Call): void {
+    this.#close(call.tid >>> 16);
+    this.done(call);
+  }
+
   /** The query this message answers; it is under way no more. Null: nothing we asked. Give it to `done` after use. */
   match(now: number, message: KrpcMessage, ip: string, port: number): Call | null {
     if (message.tidLength !== 4) return null;

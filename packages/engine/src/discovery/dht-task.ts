@@ -25,8 +25,8 @@ export interface TaskHost {
   knows(family: 4 | 6, ip: string, port: number): boolean;
   /** See DhtRpc.open. */
   open(now: number, ip: string, port: number): Call | null;
-  /** Ends the query that the writer holds and sends it. */
-  send(call: Call, method: Method): void;
+  /** Ends the query that the writer holds and sends it. False: it did not leave, and the call is over. */
+  send(call: Call, method: Method): boolean;
   /** Whether the other family runs and knows few nodes. */
   wantsOther(family: 4 | 6): boolean;
   /** Pings some of the compact nodes that a reply named, while the family knows few. */
@@ -124,8 +124,7 @@ export abstract class Task implements CallOwner, LookupOwner {
     if (call === null) return;
     call.owner = this;
     call.storing = true;
-    this.#storing++;
-    this.host.send(call, write());
+    if (this.host.send(call, write())) this.#storing++;
   }
 
   // ---------------------------------------------------------------------------------------------------- of the lookups
@@ -137,8 +136,7 @@ export abstract class Task implements CallOwner, LookupOwner {
     call.lookup = lookup;
     call.candidate = candidate;
     call.router = candidate.router;
-    this.host.send(call, this.writeQuery(lookup, candidate));
-    return true;
+    return this.host.send(call, this.writeQuery(lookup, candidate));
   }
 
   knows(lookup: Lookup, ip: string, port: number): boolean {

@@ -79,8 +79,8 @@ const VOTE_EVERY_MS = 5_000;
 const LONELY_MS = 1000;
 
 export interface DhtSink {
-  /** Borrowed until return; the family is that of `ip`. */
-  onDhtSend(bytes: Uint8Array, ip: string, port: number): void;
+  /** Borrowed until return; the family is that of `ip`. False: it did not leave, and no answer will come. */
+  onDhtSend(bytes: Uint8Array, ip: string, port: number): boolean;
   /** The first bootstrap is done: a node answered, or nobody is known to be asked. Once. */
   onDhtReady?(): void;
   /** The votes of nodes made `external` change its mind. */

@@ -285,7 +285,7 @@ export class Discovery {
       version: anonymous ? NO_VERSION : VERSION,
       uploadRateBps: dht.uploadRateBps,
       sink: {
-        onDhtSend: (bytes, ip, port) => void core.udp.sendDht(bytes, ip, port),
+        onDhtSend: (bytes, ip, port) => core.udp.sendDht(bytes, ip, port),
         onDhtExternalIp: (family, ip) => this.#externalChanged(family, ip),
       },
     });
