@@ -43,6 +43,7 @@ it('options that cannot go together, and lists that block nobody, are wrong use'
     [[...get, '--ip-filter', 'cut.gz'], 'the block list cut.gz', 'cut short'],
     [[...bare, '--proxy', 'http://127.0.0.1:9', '--transport', 'utp'], '--transport utp', 'socks5://'],
     [['dht', 'nodes', '--proxy', 'socks4://127.0.0.1:9'], 'DHT', 'socks5://'],
+    [[...bare, '--interface', ''], '--interface'],
     [['info', '0123456789abcdef0123456789abcdef01234567', '--offline', '--save-torrent', 'x'], '--offline'],
   ]);
 });
@@ -71,7 +72,7 @@ it('a search in vain tells what trackers, peers and the proxy had against it, an
 });
 
 it('whoever stops reading our output ends it in order: what was verified is claimed the next time', async () => {
-  const { peer, seed } = await box.seed('pay.bin.torrent', 'pay.bin');
+  const { peer, seed } = await box.seed('pay.bin.torrent', 'pay.bin', '--bind', '127.0.0.2');
   const get = ['get', 'pay.bin.torrent', ...LOCAL, '--peer', peer, '-o', 'out', '--json'];
   const env = { ...process.env, XDG_STATE_HOME: box.path('xdg') };
   const child = spawn(process.execPath, [BIN, ...get, '--down', '400K'], { cwd: box.folder, env });
@@ -84,10 +85,11 @@ it('whoever stops reading our output ends it in order: what was verified is clai
   const again = await box.run(...get);
   expect(again.code).toBe(0);
   expect(again.lines.find(({ type }) => type === 'done')!['resumed']).toBeGreaterThan(0);
-  // and a seed says once where it listens
+  // and a seed says once where it listens, each address
   seed.kill('SIGINT');
   const { lines } = await seed.ended;
-  expect(lines.filter(({ type }) => type === 'listening')).toHaveLength(1);
+  const hosts = lines.filter(({ type }) => type === 'listening').map(({ host }) => host);
+  expect(hosts.sort()).toEqual(['127.0.0.1', '127.0.0.2']);
 });
 
 it.skipIf(process.platform !== 'linux')('output that finds no room is a failure', async () => {

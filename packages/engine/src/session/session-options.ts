@@ -1,7 +1,7 @@
 /** The options of a session: judged as they come from outside, and completed with the defaults for the core. */
 
 import { ShoalError } from '../base/errors.ts';
-import { type HostPort, parseEndpoint } from '../base/ip.ts';
+import { type HostPort, parseEndpoint, parseIp } from '../base/ip.ts';
 import type { ProxySettings } from '../base/proxy.ts';
 import { parseProxyUrl } from '../codec/proxy-url.ts';
 import { PORT_MAP_METHODS, type PortMapMethod } from '../discovery/port-map.ts';
@@ -45,6 +45,15 @@ export function checkOptions(options: SessionOptions): void {
   }
   if (port === null && options.portFile !== undefined) {
     throw new ShoalError('bad-option', 'a session that does not listen has no use for a port file');
+  }
+  for (const name of ['interface', 'portFile', 'ipFilter'] as const) {
+    const text: unknown = options[name];
+    if (text !== undefined && (typeof text !== 'string' || text === '')) {
+      throw new ShoalError('bad-option', `${name} is a text that is not empty`);
+    }
+  }
+  for (const ip of options.bind ?? []) {
+    if (parseIp(ip) === null) throw new ShoalError('bad-option', `"${ip}" is no address to bind to`);
   }
   const { encryption, transport } = options;
   if (transport !== undefined && !['tcp', 'utp', 'both'].includes(transport)) {

@@ -100,8 +100,11 @@ export class DhtRun implements Disposable {
   /** Waits for the first node that answers. */
   async begin(): Promise<void> {
     const { bootstrap, bind } = this.#options;
-    if (bootstrap.length === 0 && bind !== undefined && /^(127\.|::1$)/.test(bind)) {
-      throw new ShoalError('no-peers', `from ${bind} no public DHT node is asked; name one with --bootstrap HOST:PORT`);
+    if (bootstrap.length === 0 && bind.length > 0 && bind.every((ip) => /^(127\.|::1$)/.test(ip))) {
+      throw new ShoalError(
+        'no-peers',
+        `from ${bind.join(', ')} no public DHT node is asked; name one with --bootstrap HOST:PORT`,
+      );
     }
     const { signal } = this;
     // ready without nodes is who found nobody to ask

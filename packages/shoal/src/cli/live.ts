@@ -252,7 +252,7 @@ export class LiveView implements TransferView {
     }
     return {
       name: sanitize(torrent?.name || job.label),
-      fileCount: torrent?.files.length ?? 0,
+      fileCount: torrent?.files.filter(({ priority }) => priority > 0).length ?? 0,
       stats,
       dhtNodes: this.#dhtNodes,
       failed: job.state === 'failed',

@@ -3,14 +3,14 @@
 import { networkInterfaces } from 'node:os';
 import type { SessionOptions } from '@shoal/engine';
 import { type Command, Option } from 'commander';
-import { checked } from './checked.ts';
+import { collect } from './checked.ts';
 import { UsageError } from './exit-code.ts';
 import { sanitize } from './format.ts';
 import * as parse from './parse.ts';
 
 /** What every command that reaches the network takes. */
 export interface WayOptions {
-  readonly bind?: string;
+  readonly bind: readonly string[];
   readonly interface?: string;
   readonly proxy?: string;
   readonly anonymous: boolean;
@@ -27,7 +27,12 @@ export interface PeerWayOptions extends WayOptions {
 
 export function addWayOptions(command: Command): void {
   command
-    .option('--bind <addr>', 'local address to listen on and connect from', checked('--bind', parse.parseAddress))
+    .option(
+      '--bind <addr>',
+      'local address to listen on and connect from; may be repeated',
+      collect('--bind', parse.parseAddress),
+      [],
+    )
     .option('--interface <name>', 'network interface that everything goes by, or nothing at all: tun0')
     .option('--proxy <url>', 'socks5://user:password@host:port, socks4:// or http://; what it cannot carry is off')
     .option('--anonymous', 'tell others no more than must be', false)
@@ -56,10 +61,11 @@ export function addPeerWayOptions(command: Command): void {
 
 export function waySettings(options: WayOptions): SessionOptions {
   const { bind, interface: name, proxy, anonymous, ipFilter } = options;
-  if (bind !== undefined && name !== undefined) throw new UsageError('--bind and --interface exclude each other');
+  if (name === '') throw new UsageError('--interface: give the name of one, like tun0');
+  if (bind.length > 0 && name !== undefined) throw new UsageError('--bind and --interface exclude each other');
   return {
     anonymous,
-    ...(bind === undefined ? {} : { bind: [bind] }),
+    ...(bind.length === 0 ? {} : { bind }),
     ...(name === undefined ? {} : { interface: name }),
     ...(proxy === undefined ? {} : { proxy }),
     ...(ipFilter === undefined ? {} : { ipFilter }),

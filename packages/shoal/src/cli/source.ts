@@ -34,12 +34,14 @@ export async function loadSource(text: string): Promise<LoadedSource> {
   const label = sanitize(text.length > 200 ? `${text.slice(0, 199)}…` : text);
   const loaded = { label, source: text, meta: null, magnet: null, publisher: null };
   if (/^magnet:/i.test(text)) {
-    const publisher = parsePublisher(text);
-    return publisher === null ? { ...loaded, magnet: parseMagnet(text) } : { ...loaded, publisher };
+    return named(label, () => {
+      const publisher = parsePublisher(text);
+      return publisher === null ? { ...loaded, magnet: parseMagnet(text) } : { ...loaded, publisher };
+    });
   }
   if (/^https?:\/\//i.test(text)) return loaded;
   const bytes = await readTorrentFile(text);
-  if (bytes !== null) return { ...loaded, source: bytes, meta: parseNamed(bytes, label) };
+  if (bytes !== null) return { ...loaded, source: bytes, meta: named(label, () => parseTorrent(bytes)) };
   const link = magnetOfHash(text);
   if (link !== null) return { ...loaded, source: link, magnet: parseMagnet(link) };
   throw new ShoalError('bad-torrent', `${label}: no such file`);
@@ -68,6 +70,9 @@ async function readTorrentFile(path: string): Promise<Uint8Array | null> {
   try {
     const stat = await file.stat();
     if (stat.isDirectory()) throw new ShoalError('bad-torrent', `${sanitize(path)}: is a folder, not a .torrent file`);
+    // one that never ends, like /dev/zero
+    if (stat.isCharacterDevice() || stat.isBlockDevice())
+      throw new ShoalError('bad-torrent', `${sanitize(path)}: is a device, not a .torrent file`);
     if (stat.size > MAX_TORRENT_BYTES)
       throw new ShoalError('bad-torrent', `${sanitize(path)}: too large for a .torrent file`);
     return await file.readFile();
@@ -76,9 +81,10 @@ async function readTorrentFile(path: string): Promise<Uint8Array | null> {
   }
 }
 
-function parseNamed(bytes: Uint8Array, label: string): Metainfo {
+/** What it throws names the source. */
+function named<T>(label: string, parse: () => T): T {
   try {
-    return parseTorrent(bytes);
+    return parse();
   } catch (error) {
     if (error instanceof ShoalError) throw new ShoalError(error.code, `${label}: ${error.message}`);
     throw error;

@@ -93,7 +93,7 @@ class Transfer {
     const { interrupt, mode } = this.#request;
     const patience = new AbortController();
     const signal = AbortSignal.any([interrupt.signal, patience.signal]);
-    const watch = this.#watchForPeers(job, patience);
+    const watch = this.#watchForPeers(job, item, patience);
     try {
       job.state = 'running';
       if (item.publisher !== null && mode === 'get-and-seed') {
@@ -186,7 +186,7 @@ class Transfer {
   }
 
   /** Aborts `patience` when no peer came in time. Time spent checking files does not count. */
-  #watchForPeers(job: Job, patience: AbortController): NodeJS.Timeout | undefined {
+  #watchForPeers(job: Job, { publisher }: TransferItem, patience: AbortController): NodeJS.Timeout | undefined {
     const limitMs = this.#request.timeoutMs;
     if (limitMs === null) return undefined;
     let sinceMs = nowMs();
@@ -198,7 +198,10 @@ class Transfer {
       else if (nowMs() - sinceMs >= limitMs) {
         clearInterval(watch);
         const why = this.#troubles.of(job.torrent);
-        patience.abort(new ShoalError('no-peers', `no peer within ${plural(limitMs / 1000, 'second')}${why}`));
+        const isKey = publisher !== null;
+        const missing =
+          job.torrent !== null ? 'no peer' : isKey ? 'no torrent was found for this key' : 'no .torrent came';
+        patience.abort(new ShoalError('no-peers', `${missing} within ${plural(limitMs / 1000, 'second')}${why}`));
       }
     }, TICK_MS / 2);
     return watch;
