@@ -128,7 +128,10 @@ export class Publication {
       sig: signature!,
       v: value,
     });
-    this.#core.ports.state.save(this.#stateKey, bytes, () => this.#core.begin());
+    this.#core.ports.state.save(this.#stateKey, bytes, (fault) => {
+      this.#core.begin();
+      if (fault !== null) this.#core.options.log?.(`publisher ${this.name}: ${fault.message}`);
+    });
   }
 
   #restore(bytes: Uint8Array): void {
