@@ -275,6 +275,34 @@ describe('a torrent without any tracker', () => {
   });
 });
 
+it('a publisher that stays goes on when the DHT is back, and ends when somebody puts a newer version', async () => {
+  const node = (port: number): Session => {
+    const options = { dht: { bootstrap: [] }, lsd: false, hashThreads: 1, memory: 4 << 20 };
+    return new Session({ bind: ['127.0.55.1'], port, ...options });
+  };
+  let only = node(0);
+  try {
+    await only.ready();
+    const { ip, port } = only.addresses[0]!;
+    const way = ['--bootstrap', `${ip}:${port}`, '--bind', '127.0.55.2', '--timeout', '2', '--json'];
+    const stays = box.start('publish', 'cd'.repeat(20), '--key', 'tide.key', '--new-key', '--every', '1', ...way);
+    await stays.line('published');
+    await only.close();
+    await expect.poll(() => stays.stderr, { timeout: 10_000 }).toContain('trying again soon');
+    only = node(port);
+    await only.ready();
+    const before = stays.lines.length;
+    await expect.poll(() => stays.lines.length, { timeout: 20_000 }).toBeGreaterThan(before);
+    const newer = await box.run('publish', 'ab'.repeat(20), '--key', 'tide.key', ...way);
+    expect(newer.lines.find(({ type }) => type === 'published')).toMatchObject({ seq: 2 });
+    const ended = await stays.ended;
+    expect(ended.code).not.toBe(0);
+    expect(ended.stderr).toContain('refused');
+  } finally {
+    await only.close();
+  }
+});
+
 describe('a publisher that is followed', () => {
   it('brings each newer version, for as long as it is seeded', async () => {
     const seeds = box.path('seeds');

@@ -29,6 +29,8 @@ export const LOCAL: readonly string[] = ['--bind', '127.0.0.1', '--no-dht', '--n
 /** A running command. */
 export class Shoal {
   readonly lines: Line[] = [];
+  /** So far. */
+  stderr = '';
   readonly ended: Promise<Ended>;
   readonly #child: ChildProcess;
   readonly #waiting: { test: (line: Line) => boolean; resolve: (line: Line) => void; reject: (why: Error) => void }[] =
@@ -38,9 +40,8 @@ export class Shoal {
     const child = spawn(process.execPath, [BIN, ...args], { cwd, env: { ...process.env, ...env } });
     this.#child = child;
     let stdout = '';
-    let stderr = '';
     child.stderr.on('data', (data) => {
-      stderr += String(data);
+      this.stderr += String(data);
     });
     createInterface({ input: child.stdout }).on('line', (text) => {
       stdout += `${text}\n`;
@@ -48,8 +49,8 @@ export class Shoal {
     });
     this.ended = new Promise((resolve) => {
       child.on('close', (code) => {
-        for (const { reject } of this.#waiting) reject(new Error(`ended with ${code}: ${stdout}${stderr}`));
-        resolve({ code, stdout, stderr, lines: this.lines });
+        for (const { reject } of this.#waiting) reject(new Error(`ended with ${code}: ${stdout}${this.stderr}`));
+        resolve({ code, stdout, stderr: this.stderr, lines: this.lines });
       });
     });
   }

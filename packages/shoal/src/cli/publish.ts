@@ -8,6 +8,14 @@ import { hexOrNull, JsonLines } from './json.ts';
 import { readKey } from './key-file.ts';
 import { loadSource } from './source.ts';
 
+/** A put that failed is tried again after this time, or sooner. */
+const RETRY_MS = 60_000;
+
+interface Published {
+  readonly publicKey: string;
+  readonly seq: number;
+}
+
 export interface PublishOptions extends DhtRunOptions {
   readonly key: string;
   readonly newKey: boolean;
@@ -21,11 +29,20 @@ export async function publish(source: string, options: PublishOptions): Promise<
   const seed = await readKey(options.key, options.newKey);
   const lines = options.json ? new JsonLines() : null;
   const exitCode = await runDht(options, async (run) => {
-    let seq: number | null = null;
+    const { every } = options;
+    let last: Published | null = null;
     for (;;) {
-      seq = await put(run, infoHash, seed, seq, options, lines);
-      if (options.every === undefined) return ExitCode.Done;
-      await pause(options.every, run.interrupt.signal);
+      let waitMs = every ?? 0;
+      try {
+        last = await put(run, infoHash, seed, last, options, lines);
+      } catch (error) {
+        if (last === null || !(await passes(error, run, last, options))) throw error;
+        const why = run.late ? run.tooLate() : (error as ShoalError);
+        process.stderr.write(`shoal: ${why.message}; trying again soon\n`);
+        waitMs = Math.min(waitMs, RETRY_MS);
+      }
+      if (every === undefined) return ExitCode.Done;
+      await pause(waitMs, run.interrupt.signal);
       if (run.interrupt.interrupted) return ExitCode.Done;
     }
   });
@@ -46,18 +63,29 @@ async function publishable(source: string): Promise<Uint8Array> {
   return known.infoHash;
 }
 
-/** `before`: the number it was put with earlier in this run. Gives the number it has now. */
+/** Whether what kept it from being put may be over soon: the network is away, and nobody has put a newer one. */
+async function passes(error: unknown, run: DhtRun, last: Published, { salt }: PublishOptions): Promise<boolean> {
+  if (run.interrupt.interrupted || !(error instanceof ShoalError)) return false;
+  if (run.late) return true;
+  if (error.code !== 'network') return false;
+  const { signal } = run;
+  const options = salt === undefined ? { signal } : { signal, salt };
+  const newest = await run.dht.getMutable(last.publicKey, options).catch(() => null);
+  return newest === null || newest.seq === null || newest.seq <= last.seq;
+}
+
+/** `before`: how it was put earlier in this run. */
 async function put(
   run: DhtRun,
   infoHash: Uint8Array,
   seed: Uint8Array,
-  before: number | null,
+  before: Published | null,
   options: PublishOptions,
   lines: JsonLines | null,
-): Promise<number> {
+): Promise<Published> {
   const { salt } = options;
   const salted = salt === undefined ? {} : { salt };
-  const repeated = before === null ? {} : { seq: before };
+  const repeated = before === null ? {} : { seq: before.seq };
   run.restart();
   const done = await run.dht.putMutable({ ih: infoHash }, { seed, signal: run.signal, ...salted, ...repeated });
   if (done.stored === 0) throw new ShoalError('network', 'no node of the DHT took it');
@@ -80,7 +108,7 @@ async function put(
       `${link}\n  stands for ${hexOrNull(infoHash)}\n  seq ${seq}, stored by ${plural(stored, 'node')}\n`,
     );
   }
-  return seq;
+  return done;
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
