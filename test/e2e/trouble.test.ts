@@ -98,3 +98,15 @@ it.skipIf(process.platform !== 'linux')('output that finds no room is a failure'
   });
   expect(await new Promise((resolve) => child.on('close', resolve))).toBe(4);
 });
+
+it('a link of version 2 alone tells its files, but ends where no hash of a piece is known', async () => {
+  const made = await box.run('create', 'pay.bin', '--v2', '--piece-size', '64K', '-o', 'v2.torrent', '--json');
+  const { infoHashV2 } = made.lines[0]!;
+  const link = `magnet:?xt=urn:btmh:1220${infoHashV2}`;
+  const { peer } = await box.seed('v2.torrent', 'pay.bin');
+  const told = await box.run('info', link, ...LOCAL, '--peer', peer, '--json', '--timeout', '10');
+  expect(told).toMatchObject({ code: 0, lines: [{ type: 'torrent', infoHashV2, name: 'pay.bin' }, { type: 'end' }] });
+  const got = await box.run('get', link, ...LOCAL, '--peer', peer, '-o', 'out', '--timeout', '10');
+  expect(got.code).toBe(3);
+  expect(got.stderr).toBe('shoal: pay.bin: has no hashes of its pieces (v2); a .torrent file does\n');
+});

@@ -524,6 +524,11 @@ export class Entry implements SwarmSink, DiskSink {
     const isHybrid = hashes.length > this.wireHashes.length;
     this.core.rename(this, hashes);
     if (isHybrid) this.core.discovery.renamed(this);
+    if (!meta.hasDigests) {
+      // known by its link alone: which files there are can be told, but not whether a byte of them is right
+      this.options.sink.onMetadata(this, meta);
+      return this.fail({ code: 'EBADTORRENT', message: 'has no hashes of its pieces (v2); a .torrent file does' });
+    }
     this.#go('checking');
     this.options.sink.onMetadata(this, meta);
     for (let f = 0; f < meta.files.length; f++) if (this.priorities?.[f] === 0) this.disk.setWanted(f, false);

@@ -171,8 +171,9 @@ export class Torrent implements EntrySink {
   /** Resolves when what stood in the folder has been looked at: `stats().bytesDone` is what is claimed. */
   checked(signal?: AbortSignal): Promise<void> {
     return this.#until(() => {
-      this.#refuseBroken();
-      return this.entry.swarm.layout !== null || null;
+      const { error, swarm } = this.entry;
+      if (swarm.layout === null && error?.code === 'EBADTORRENT') throw diskError(error);
+      return swarm.layout !== null || null;
     }, signal).then(() => undefined);
   }
 

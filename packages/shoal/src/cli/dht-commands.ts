@@ -26,7 +26,11 @@ export function addDht(program: Command, done: Done): void {
     .command('put')
     .description('store a value there, by its hash or, with --key, by a public key')
     .argument('<value>', "text of at most 1000 bytes; '-': what stands on stdin")
-    .option('--key <file>', 'sign it with the key in this file; it can be replaced later')
+    .option(
+      '--key <file>',
+      'sign it with the key in this file; it can be replaced later',
+      checked('--key', parse.parsePath),
+    )
     .option('--new-key', 'make the key first', false)
     .option('--salt <text>', 'tells apart several values of one key', checked('--salt', parse.parseSalt))
     .option('--seq <n>', 'its number (default: the newest found and 1)', checked('--seq', parse.parseSeq))
@@ -55,7 +59,7 @@ export function addPublish(program: Command, done: Done): void {
     .command('publish')
     .description('let the link of a key stand for a torrent; those who have the link follow')
     .argument('<torrent>', '.torrent file, magnet link or info-hash')
-    .requiredOption('--key <file>', 'the key to sign with')
+    .requiredOption('--key <file>', 'the key to sign with', checked('--key', parse.parsePath))
     .option('--new-key', 'make the key first', false)
     .option('--salt <text>', 'tells apart several links of one key', checked('--salt', parse.parseSalt))
     .option(

@@ -118,7 +118,7 @@ function addGet(program: Command, done: Done): void {
     .command('get')
     .description('download torrents; run again to go on where it stopped')
     .argument('<source...>', '.torrent file, its http(s) URL, magnet link (also of a publisher), info-hash')
-    .option('-o, --output <dir>', 'folder to download into', '.')
+    .option('-o, --output <dir>', 'folder to download into', checked('-o', parse.parsePath), '.')
     .option('--peer <host:port>', 'a peer to try; may be repeated', collect('--peer', parse.parsePeer), [])
     .option(
       '--select <list>',
@@ -128,7 +128,11 @@ function addGet(program: Command, done: Done): void {
     .option('--seed', 'go on seeding when all is there, until Ctrl-C', false)
     .option('--sequential', 'fetch pieces in order, to watch while it loads', false)
     .option('--down <rate>', 'download limit per second: 512K, 20M, 1.5MiB', checked('--down', parse.parseRate), 0)
-    .option('--state <dir>', 'folder to remember progress in (default: $XDG_STATE_HOME/shoal)')
+    .option(
+      '--state <dir>',
+      'folder to remember progress in (default: $XDG_STATE_HOME/shoal)',
+      checked('--state', parse.parsePath),
+    )
     .option('--timeout <seconds>', 'give up when no peer is found in time', checked('--timeout', parse.parseTimeout))
     .option(
       '--follow-every <seconds>',
@@ -165,7 +169,11 @@ function addNetworkOptions(command: Command): void {
   addPeerWayOptions(command);
   addDiscoveryOptions(command);
   command
-    .option('--save-torrent <file>', 'write the .torrent there as soon as it is known')
+    .option(
+      '--save-torrent <file>',
+      'write the .torrent there as soon as it is known',
+      checked('--save-torrent', parse.parsePath),
+    )
     .option('--json', 'one JSON object a line on stdout', false);
 }
 
@@ -174,7 +182,7 @@ function addCreate(program: Command, done: Done): void {
     .command('create')
     .description('make a .torrent file from a file or folder')
     .argument('<path>', 'file or folder')
-    .option('-o, --output <file>', 'where to write it (default: NAME.torrent here)')
+    .option('-o, --output <file>', 'where to write it (default: NAME.torrent here)', checked('-o', parse.parsePath))
     .option(
       '--tracker <url>',
       'tracker to announce to; may be repeated',

@@ -3,7 +3,7 @@
 import { networkInterfaces } from 'node:os';
 import type { SessionOptions } from '@shoal/engine';
 import { type Command, Option } from 'commander';
-import { collect } from './checked.ts';
+import { checked, collect } from './checked.ts';
 import { UsageError } from './exit-code.ts';
 import { sanitize } from './format.ts';
 import * as parse from './parse.ts';
@@ -36,7 +36,11 @@ export function addWayOptions(command: Command): void {
     .option('--interface <name>', 'network interface that everything goes by, or nothing at all: tun0')
     .option('--proxy <url>', 'socks5://user:password@host:port, socks4:// or http://; what it cannot carry is off')
     .option('--anonymous', 'tell others no more than must be', false)
-    .option('--ip-filter <file>', 'block list (P2P, DAT or CIDR, gzip or not): speak with nobody on it');
+    .option(
+      '--ip-filter <file>',
+      'block list (P2P, DAT or CIDR, gzip or not): speak with nobody on it',
+      checked('--ip-filter', parse.parsePath),
+    );
 }
 
 export function addPeerWayOptions(command: Command): void {

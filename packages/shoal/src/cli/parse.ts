@@ -96,6 +96,12 @@ export function parseAddress(text: string): string {
   return bare;
 }
 
+/** Of a file or folder; an empty one is a variable of the shell that is not set. */
+export function parsePath(text: string): string {
+  if (text === '') throw new UsageError('the path is empty');
+  return text;
+}
+
 /** Seconds, fractions allowed; in milliseconds. */
 export function parseTimeout(text: string): number {
   const seconds = /^(\d+(\.\d+)?|\.\d+)s?$/.test(text) ? Number.parseFloat(text) : 0;

@@ -50,7 +50,8 @@ export class PlainView implements TransferView {
     if (now - this.#lastMs < PROGRESS_EVERY_MS) return;
     this.#lastMs = now;
     for (const job of jobs) {
-      if (job.torrent !== null && job.state !== 'failed') this.#out(`${progressLine(job.torrent, dhtNodes)}\n`);
+      if (job.torrent === null || job.state === 'failed' || job.torrent.stats().state === 'stopped') continue;
+      this.#out(`${progressLine(job.torrent, dhtNodes)}\n`);
     }
   }
 

@@ -1,6 +1,6 @@
 /** SOURCE as written on the command line, told apart and read: a .torrent file, a magnet link, a bare info-hash, a URL. */
 
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import {
   type Magnet,
   type Metainfo,
@@ -31,6 +31,7 @@ export interface LinkSource extends LoadedSource {
 }
 
 export async function loadSource(text: string): Promise<LoadedSource> {
+  if (text === '') throw new UsageError('a source is empty; it is a .torrent file, a magnet link or an info-hash');
   const label = sanitize(text.length > 200 ? `${text.slice(0, 199)}…` : text);
   const loaded = { label, source: text, meta: null, magnet: null, publisher: null };
   if (/^magnet:/i.test(text)) {
@@ -59,6 +60,7 @@ const MAX_TORRENT_BYTES = 256 * 1024 * 1024;
 
 /** Null: no such file. Whatever else stands in the way is a ShoalError. */
 async function readTorrentFile(path: string): Promise<Uint8Array | null> {
+  await refusePipe(path);
   let file: Awaited<ReturnType<typeof open>>;
   try {
     file = await open(path, 'r');
@@ -68,17 +70,24 @@ async function readTorrentFile(path: string): Promise<Uint8Array | null> {
     throw new ShoalError('bad-torrent', `${sanitize(path)}: cannot be opened (${code})`);
   }
   try {
-    const stat = await file.stat();
-    if (stat.isDirectory()) throw new ShoalError('bad-torrent', `${sanitize(path)}: is a folder, not a .torrent file`);
+    const found = await file.stat();
+    if (found.isDirectory()) throw new ShoalError('bad-torrent', `${sanitize(path)}: is a folder, not a .torrent file`);
     // one that never ends, like /dev/zero
-    if (stat.isCharacterDevice() || stat.isBlockDevice())
+    if (found.isCharacterDevice() || found.isBlockDevice())
       throw new ShoalError('bad-torrent', `${sanitize(path)}: is a device, not a .torrent file`);
-    if (stat.size > MAX_TORRENT_BYTES)
+    if (found.size > MAX_TORRENT_BYTES)
       throw new ShoalError('bad-torrent', `${sanitize(path)}: too large for a .torrent file`);
     return await file.readFile();
   } finally {
     await file.close();
   }
+}
+
+/** Opening a named pipe waits for who writes, deaf to Ctrl-C. Those of the shell (/dev/fd/63, /dev/stdin) have one. */
+async function refusePipe(path: string): Promise<void> {
+  const found = await stat(path).catch(() => null);
+  if (found?.isFIFO() !== true || /^\/(dev|proc)\//.test(path)) return;
+  throw new ShoalError('bad-torrent', `${sanitize(path)}: is a pipe; give it as /dev/stdin < ${sanitize(path)}`);
 }
 
 /** What it throws names the source. */
