@@ -1,6 +1,6 @@
 /**
- * RC4 in WebAssembly, inside the memory of the slots: twice the speed of script, since no access needs a bounds check and
- * since it is written for a processor that does several things at once.
+ * RC4 in WebAssembly, inside the memory of the slots: faster than script, since no access needs a bounds check, and
+ * written for a processor that does several things at once.
  *
  *     x = S[i]    j += x    y = S[j]    S[i] = y    S[j] = x    key = S[x + y]
  *
