@@ -41,7 +41,7 @@ export class Binding {
     if (found.length === this.addresses.length && found.every((ip, i) => ip === this.addresses[i])) return;
     this.addresses.splice(0, this.addresses.length, ...found);
     this.#core.ports.net.setEgress(this.addresses);
-    this.#core.options.log?.(`${this.interfaceName}: ${found.length === 0 ? 'is away' : found.join(', ')}`);
+    this.#core.options.log?.(`${this.interfaceName}: ${found.length === 0 ? 'is away' : found.join(', ')}`, null);
     if (found.length > 0) {
       if (!found.some((ip) => this.#last.includes(ip))) this.#core.renewPeerIds();
       this.#last = found;

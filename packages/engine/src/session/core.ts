@@ -30,7 +30,7 @@ import { RateLimits } from './limits.ts';
 import { CIPHER_ARENA_BYTES, Link } from './link.ts';
 import { OwnNat } from './own-nat.ts';
 import { PortMapping } from './port-mapping.ts';
-import type { EncryptionPolicy, TransportPolicy } from './types.ts';
+import type { EncryptionPolicy, SessionTrouble, TransportPolicy } from './types.ts';
 import { UdpHub } from './udp-hub.ts';
 
 /** What the public face hears of a session as a whole. */
@@ -71,7 +71,7 @@ export interface CoreOptions {
   readonly proxy: ProxySettings | null;
   readonly anonymous: boolean;
   readonly announceMode: AnnounceMode;
-  readonly log: ((line: string) => void) | null;
+  readonly log: ((line: string, trouble: SessionTrouble | null) => void) | null;
 }
 
 const TICK_MS = 1000;
@@ -492,6 +492,11 @@ export class SessionCore {
     return this.links.size >= this.options.maxConnections;
   }
 
+  /** Tells the log of what did not work. */
+  trouble(of: 'udp' | 'dht', fault: IoFault): void {
+    this.options.log?.(`${of}: ${fault.message}`, { of, peer: null, fault });
+  }
+
   addLink(link: Link): void {
     this.links.add(link);
   }
@@ -501,9 +506,9 @@ export class SessionCore {
     this.keyExchanges.forget(link);
     this.dialer.settled(link);
     if (this.options.log !== null) {
-      this.options.log(
-        `peer ${formatEndpoint(link.remote.ip, link.remote.port)} closed: ${why?.message ?? `fault ${fault}`}`,
-      );
+      const peer = formatEndpoint(link.remote.ip, link.remote.port);
+      const line = `peer ${peer} closed: ${why?.message ?? `fault ${fault}`}`;
+      this.options.log(line, why === null ? null : { of: 'peer', peer, fault: why });
     }
     link.entry?.connections.closed(link, fault, why);
     this.dialSoon();

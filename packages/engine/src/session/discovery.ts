@@ -85,7 +85,7 @@ export class Discovery {
     this.lsd = core.options.lsd
       ? new LsdSockets(core.ports, core.binding.addresses, core.rng, {
           onLsdPeer: (infoHash, ip, port) => this.#lsdPeer(infoHash, ip, port),
-          onLsdLog: (line) => core.options.log?.(line),
+          onLsdLog: (line) => core.options.log?.(line, null),
         })
       : null;
   }
@@ -360,7 +360,7 @@ export class Discovery {
     this.#core.ports.net.resolve(host, (fault, ips) => {
       if (this.#core.closed) return;
       this.#core.begin();
-      if (fault !== null) this.#core.options.log?.(`dht: ${fault.message}`);
+      if (fault !== null) this.#core.trouble('dht', fault);
       for (const ip of ips) use(ip);
     });
   }
@@ -400,7 +400,7 @@ export class Discovery {
     if (!this.#keeps || !this.#loaded || dht.nodeCount === 0) return done();
     this.#core.ports.state.save(this.#stateKey, dht.save(), (fault) => {
       this.#core.begin();
-      if (fault !== null) this.#core.options.log?.(`dht: ${fault.message}`);
+      if (fault !== null) this.#core.trouble('dht', fault);
       done();
     });
   }

@@ -16,7 +16,7 @@ import type { Endpoint, NetGateway, NetInterface, UdpSink, UdpSocket } from '../
 import { type PortMapMethod, PortMapper, type PortMapSink } from '../discovery/port-map.ts';
 import { ANNOUNCE_GROUP, ANNOUNCE_PORT } from '../discovery/port-map-packets.ts';
 import type { UpnpRequest } from '../discovery/upnp.ts';
-import type { SessionCore } from './core.ts';
+import type { CoreOptions, SessionCore } from './core.ts';
 import type { PortMappingInfo } from './types.ts';
 
 const LOOK_MS = 15_000;
@@ -236,7 +236,7 @@ class Place implements UdpSink, PortMapSink {
   }
 
   /** Says how it stands, when that is news. */
-  report(log: ((line: string) => void) | null): void {
+  report(log: CoreOptions['log']): void {
     if (log === null) return;
     const lines = this.mapper.status().map((one) => {
       const { method, protocol, externalIp, externalPort, internalPort, error } = one;
@@ -247,7 +247,7 @@ class Place implements UdpSink, PortMapSink {
     const text = lines.join('\n');
     if (text === this.#reported || this.isDead) return;
     this.#reported = text;
-    for (const line of lines) log(line);
+    for (const line of lines) log(line, null);
   }
 
   // ---- sinks
@@ -267,7 +267,7 @@ class Place implements UdpSink, PortMapSink {
 
   onUdpFault(fault: IoFault): void {
     if (this.isDead) return;
-    this.#core.options.log?.(`port mapping: ${fault.message}`);
+    this.#core.options.log?.(`port mapping: ${fault.message}`, null);
     this.close();
   }
 
@@ -288,7 +288,7 @@ class Place implements UdpSink, PortMapSink {
       this.#requests.delete(handle);
       if (this.isDead) return;
       this.#core.begin();
-      if (fault !== null) this.#core.options.log?.(`port mapping: ${fault.message}`);
+      if (fault !== null) this.#core.options.log?.(`port mapping: ${fault.message}`, null);
       this.mapper.response(this.#core.turn.now, id, response?.status ?? 0, response?.body ?? null);
     });
     this.#requests.add(handle);

@@ -130,7 +130,7 @@ export class Publication {
     });
     this.#core.ports.state.save(this.#stateKey, bytes, (fault) => {
       this.#core.begin();
-      if (fault !== null) this.#core.options.log?.(`publisher ${this.name}: ${fault.message}`);
+      if (fault !== null) this.#core.options.log?.(`publisher ${this.name}: ${fault.message}`, null);
     });
   }
 

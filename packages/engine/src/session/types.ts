@@ -99,8 +99,16 @@ export interface SessionOptions {
   readonly maxConnections?: number;
   /** Unchoked peers per torrent. Default 8. */
   readonly uploadSlots?: number;
-  /** Sees what the session does, one line each. Default: none. */
-  readonly log?: (line: string) => void;
+  /** Sees what the session does, one line each; with what did not work, where the line tells of that. Default: none. */
+  readonly log?: (line: string, trouble: SessionTrouble | null) => void;
+}
+
+/** Something in the world that stood in the way: a connection to a peer ended, UDP or the DHT met a fault. */
+export interface SessionTrouble {
+  readonly of: 'peer' | 'udp' | 'dht';
+  /** Of a peer: its address, `host:port`. */
+  readonly peer: string | null;
+  readonly fault: IoFault;
 }
 
 /** How a router forwards our port, or why it does not. */

@@ -245,7 +245,7 @@ class BoundSocket implements UdpSink {
   onUdpFault(fault: IoFault): void {
     if (this.#closed) return;
     this.#core.begin();
-    this.#core.options.log?.(`udp: ${fault.message}`);
+    this.#core.trouble('udp', fault);
     this.local = null;
     // uTP alone is heard at this port or not at all
     if (this.#fellBack || this.proxied || (this.isMain && this.#core.options.transport === 'utp')) {
@@ -260,7 +260,7 @@ class BoundSocket implements UdpSink {
 
   #open(port: number): UdpSocket {
     const local = { ip: this.#ip, port };
-    this.#core.options.log?.(`udp: binding ${formatEndpoint(this.#ip, port)}`);
+    this.#core.options.log?.(`udp: binding ${formatEndpoint(this.#ip, port)}`, null);
     const use = this.use === 'trackers' ? 'trackers' : 'peers';
     return this.#core.ports.net.udp(local, { group: null, shared: false, bufferBytes: BUFFER_BYTES, use }, this);
   }

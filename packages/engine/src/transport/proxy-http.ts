@@ -47,7 +47,8 @@ export class ConnectDialogue extends ProxyDialogue {
     if (status === 407) return this.fail('EPROXYAUTH', 'does not know this user and password');
     if (status === 403 || status === 405) return this.fail('EPROXYDENIED', 'does not allow it');
     if (status === 502 || status === 503 || status === 504) return this.fail('EHOSTUNREACH', 'could not connect');
-    return this.fail('EPROXY', `answers ${status}`);
+    // 502 to 504: it works, and did not come through to whom we named
+    return this.fail(status >= 502 && status <= 504 ? 'EHOSTUNREACH' : 'EPROXY', `answers ${status}`);
   }
 }
 

@@ -1,18 +1,16 @@
 /**
- * What stood in the way, for who hears that no peer was found: the session's log tells how connections ended, trackers
- * tell what they have against us. One sentence of each is enough to know where to look.
+ * What stood in the way, for who hears that no peer was found: the session tells how connections ended, trackers tell what
+ * they have against us. One sentence of each is enough to know where to look.
  */
 
-import type { SessionOptions, Torrent } from '@shoal/engine';
+import type { SessionOptions, SessionTrouble, Torrent } from '@shoal/engine';
 import { sanitize } from './format.ts';
 
 /** A proxy that turns all away says the same each time, but for the address. */
 const MAX_NOTES = 3;
 const MAX_TRACKERS = 2;
-/** What a proxy that works says of a peer that does not. */
-const OF_ONE_PEER = /was refused the connection|finds no way|got no answer|kind of address|answers \d/;
 /** Of a port or an address that was asked for and cannot be had; another port may serve instead. */
-const OUR_PORT = /the address is in use|does not have that address/;
+const OUR_PORT: readonly string[] = ['EADDRINUSE', 'EADDRNOTAVAIL'];
 
 export class Troubles {
   readonly #onTrouble: (text: string) => void;
@@ -28,7 +26,7 @@ export class Troubles {
 
   /** The session's options, listened to. */
   hear(options: SessionOptions): SessionOptions {
-    return { ...options, log: (line) => this.#heard(line) };
+    return { ...options, log: (_line, trouble) => trouble !== null && this.#heard(trouble) };
   }
 
   /** '; and why', or nothing: to be put behind "no peer within ...". */
@@ -41,13 +39,10 @@ export class Troubles {
     return [...told, ...(last === '' ? [] : [last])].map((text) => `; ${sanitize(text)}`).join('');
   }
 
-  #heard(line: string): void {
-    const [, peer = '', end = ''] = /^peer (\S+) closed: (.*)$/s.exec(line) ?? [];
-    const why = peer === '' ? (/^(?:udp|dht): (.*)$/s.exec(line)?.[1] ?? '') : end;
-    if (/\bthe \S+ proxy /.test(why) && !OF_ONE_PEER.test(why))
-      this.#proxy = this.#note(why.replace(/ \([^()]*\)$/, ''));
-    else if (line.startsWith('udp: ') && OUR_PORT.test(why)) this.#port = this.#note(why);
-    else if (peer !== '' && !/^fault \d+$/.test(why)) this.#peer = why.includes(peer) ? why : `${peer}: ${why}`;
+  #heard({ of, peer, fault: { code, message } }: SessionTrouble): void {
+    if (code.startsWith('EPROXY')) this.#proxy = this.#note(message.replace(/ \([^()]*\)$/, ''));
+    else if (of === 'udp' && OUR_PORT.includes(code)) this.#port = this.#note(message);
+    else if (peer !== null) this.#peer = message.includes(peer) ? message : `${peer}: ${message}`;
   }
 
   #note(why: string): string {
