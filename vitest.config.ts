@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
@@ -6,5 +7,7 @@ export default defineConfig({
     exclude: ['**/dist/**', '**/node_modules/**'],
     testTimeout: 30_000,
     pool: 'threads',
+    // vitest leaves a core free, of two as well
+    maxWorkers: Math.max(2, availableParallelism() - 1),
   },
 });

@@ -1,11 +1,19 @@
 /**
  * A vitest reporter for scripts/test.mjs: writes counts, and the skipped tests with their reasons, as JSON into the file
- * that SHOAL_TEST_COUNTS names. A file that cannot be loaded and an error outside any test count as failed tests.
+ * that SHOAL_TEST_COUNTS names, and tells why a test that passed was tried more than once. A file that cannot be loaded
+ * and an error outside any test count as failed tests.
  */
 
 import { writeFileSync } from 'node:fs';
 
 export default class Counts {
+  /** One that went well at a later try is looked at all the same: what went wrong stays in the record. */
+  onTestCaseResult(test) {
+    const { state, errors = [] } = test.result();
+    if (state !== 'passed') return;
+    for (const { message } of errors) console.log(`tried again: ${test.fullName}: ${message}`);
+  }
+
   onTestRunEnd(modules, unhandled) {
     const counts = { passed: 0, failed: unhandled.length, skips: [] };
     for (const module of modules) {

@@ -70,7 +70,7 @@ async function seeds(arena: Arena, torrent: MadeTorrent, leech: Client, line: ty
 
 /** What a bad line carries in some seconds. */
 function small(arena: Arena): MadeTorrent {
-  return arena.torrent({ pieceLength: 65_536 }, makePayload(arena.makeFolder('payload'), 4 << 20, 7));
+  return arena.torrent({ pieceLength: 65_536 }, makePayload(arena.makeFolder('payload'), 2 << 20, 7));
 }
 
 async function relay(arena: Arena, server: Place): Promise<string> {
