@@ -149,6 +149,14 @@ export class Stranger {
   }
 }
 
+/** Of the group of Message Stream Encryption, whose generator is 2. */
+export const MSE_PRIME: Buffer = Buffer.from(
+  'ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74' +
+    '020bbea63b139b22514a08798e3404ddef9519b3cd3a431b302b0a6df25f1437' +
+    '4fe1356d6d51c245e485b576625e7ec6f44c42e9a63a36210000000000090563',
+  'hex',
+);
+
 export function message(id: number, ...parts: (number | Uint8Array)[]): Buffer {
   const body = Buffer.concat(parts.map((part) => (typeof part === 'number' ? u32(part) : part)));
   return Buffer.concat([u32(1 + body.length), Buffer.from([id]), body]);

@@ -6,16 +6,9 @@ import { writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Shoal } from '../../e2e/shoal.ts';
 import { type Agent, layOut, type Made, makeFile, pause, sameBytes, until, World } from '../world/kit.ts';
-import { handshake, Stranger } from './raw.ts';
+import { handshake, MSE_PRIME, Stranger } from './raw.ts';
 
 const MIB = 1 << 20;
-const PRIME = Buffer.from(
-  'ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74' +
-    '020bbea63b139b22514a08798e3404ddef9519b3cd3a431b302b0a6df25f1437' +
-    '4fe1356d6d51c245e485b576625e7ec6f44c42e9a63a36210000000000090563',
-  'hex',
-);
-
 let world: World;
 let made: Made;
 let strangers: Stranger[];
@@ -70,11 +63,11 @@ describe('W19: the key exchange', () => {
   it('keys that make the secret known to all end the connection', async () => {
     const { agent, peer } = await world.seed([made]);
     const number = (n: number): Buffer => Buffer.concat([Buffer.alloc(95), Buffer.from([n])]);
-    const less = Buffer.from(PRIME);
+    const less = Buffer.from(MSE_PRIME);
     less[95]! -= 1;
-    const more = Buffer.from(PRIME);
+    const more = Buffer.from(MSE_PRIME);
     more[95]! += 1;
-    for (const key of [number(0), number(1), less, PRIME, more, Buffer.alloc(96, 255)]) {
+    for (const key of [number(0), number(1), less, MSE_PRIME, more, Buffer.alloc(96, 255)]) {
       const one = await stranger(peer);
       one.raw(key);
       await until(
@@ -86,7 +79,7 @@ describe('W19: the key exchange', () => {
       expect(one.socket.bytesRead).toBe(0);
     }
     const fair = await stranger(peer);
-    fair.raw(createDiffieHellman(PRIME, 2).generateKeys());
+    fair.raw(createDiffieHellman(MSE_PRIME, 2).generateKeys());
     await until(
       () => fair.socket.bytesRead,
       (bytes) => bytes >= 96,
@@ -98,7 +91,7 @@ describe('W19: the key exchange', () => {
 
   it('slow ones are closed within 10 s, wherever they stop', async () => {
     const { agent, peer } = await world.seed([made], { maxConnections: 2000 });
-    const key = createDiffieHellman(PRIME, 2).generateKeys();
+    const key = createDiffieHellman(MSE_PRIME, 2).generateKeys();
     const crowd: Stranger[] = [];
     const cost = await during(agent, async () => {
       for (let i = 0; i < 600; i++) {
@@ -116,45 +109,6 @@ describe('W19: the key exchange', () => {
     expect(crowd.filter(({ isOpen }) => isOpen).length).toBe(0);
     for (const { closedAtMs, openedAtMs } of crowd) expect(closedAtMs - openedAtMs).toBeLessThanOrEqual(10_100);
     expect(cost.rssMiB).toBeLessThanOrEqual(64);
-    await agent.end();
-  });
-
-  it('256 a second, and as many as will: event loop p99 within 100 ms, and friends get in, plain and encrypted', async () => {
-    const { agent, peer } = await world.seed([made]);
-    await download(peer, 'warm', { encryption: 'require' });
-    const key = createDiffieHellman(PRIME, 2).generateKeys();
-    for (const perTurn of [64, 1000]) {
-      let begun = 0;
-      const took: number[] = [];
-      const cost = await during(agent, async () => {
-        const end = performance.now() + 4000;
-        const friends = (async () => {
-          await pause(500);
-          for (const encryption of ['off', 'require']) {
-            took.push(await download(peer, `${encryption}-${perTurn}`, { encryption }));
-          }
-        })();
-        while (performance.now() < end) {
-          const from = performance.now();
-          const turn = Array.from({ length: perTurn }, (_, i) => stranger(peer, `127.0.3.${1 + (i % 250)}`));
-          for (const one of await Promise.all(turn)) {
-            one.raw(key);
-            begun++;
-          }
-          await pause(250 - (performance.now() - from));
-          // they hang up as others come, so that there is room
-          for (const one of strangers.splice(0)) one.close();
-        }
-        await friends;
-      });
-      console.log(
-        `${begun} handshakes in 4 s: event loop p99 ${cost.p99Ms.toFixed(0)} ms, friends ${took.map(Math.round)} ms`,
-      );
-      expect(begun).toBeGreaterThanOrEqual(perTurn === 64 ? 900 : 1200);
-      expect(cost.p99Ms).toBeLessThanOrEqual(100);
-      expect(cost.rssMiB).toBeLessThanOrEqual(64);
-      expect(Math.max(...took)).toBeLessThanOrEqual(20_000);
-    }
     await agent.end();
   });
 });
@@ -249,7 +203,7 @@ describe('the UDP port of a running `shoal seed`', () => {
     const other = await new Datagrams(port).open('127.0.0.2');
     other.send(Type.Syn, 9, 200, 0);
     const otherSeq = (await other.answer()).readUInt16BE(16);
-    other.send(Type.Data, 10, 201, otherSeq - 1, createDiffieHellman(PRIME, 2).generateKeys());
+    other.send(Type.Data, 10, 201, otherSeq - 1, createDiffieHellman(MSE_PRIME, 2).generateKeys());
     const mute = await new Datagrams(port).open('127.0.0.3');
     mute.send(Type.Syn, 11, 300, 0);
     await pause(14_000);

@@ -4,14 +4,14 @@
  */
 
 import net from 'node:net';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Session } from '@shoal/engine';
+import { LoopDelay } from './loop-delay.mjs';
 
 let session = null;
 const torrents = [];
 /** [monotonic ms, index of the torrent or -1, what] */
 const log = [];
-const delay = monitorEventLoopDelay({ resolution: 5 });
+const delay = new LoopDelay();
 
 const ops = {
   async open(options) {
@@ -61,8 +61,8 @@ const ops = {
       cpuMs: (cpu.user + cpu.system) / 1000,
       rss: process.memoryUsage.rss(),
       maxRss: process.resourceUsage().maxRSS * 1024,
-      delayP99Ms: delay.percentile(99) / 1e6,
-      delayMaxMs: delay.max / 1e6,
+      delayP99Ms: delay.quantile(0.99),
+      delayMaxMs: delay.quantile(1),
       delayCount: delay.count,
     };
     if (reset) delay.reset();
@@ -119,5 +119,4 @@ process.once('SIGTERM', async () => {
 process.once('disconnect', () => {
   if (session !== null) process.exit(1);
 });
-delay.enable();
 process.send({ ready: true });
