@@ -53,6 +53,8 @@ const ops = {
   select: (i, files) => torrents[i].select(files),
   setLimits: (i, limits) => torrents[i].setLimits(limits),
   log: () => log,
+  /** From now on `usage` tells of the event loop's delay. */
+  watchDelay: () => delay.watch(),
   /** Figures since the last call. */
   usage(reset = true) {
     const cpu = process.cpuUsage();

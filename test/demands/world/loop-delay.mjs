@@ -15,23 +15,29 @@ export class LoopDelay {
   #delaysMs = [];
   #fromMs = performance.now();
   #spent = spent();
+  #timer = null;
 
-  constructor() {
-    setInterval(() => this.#sample(), PERIOD_MS).unref();
+  /** Begins. It costs half a per cent of a core, so nobody measures who does not want to know. */
+  watch() {
+    this.#timer ??= setInterval(() => this.#sample(), PERIOD_MS).unref();
+    this.reset();
   }
 
   get count() {
     return this.#delaysMs.length;
   }
 
-  /** `share` 1: the longest. Milliseconds; 0 when nothing was measured. */
+  /** `share` 1: the longest. Milliseconds; NaN when it is not watched. */
   quantile(share) {
+    if (this.#timer === null) return Number.NaN;
     const sorted = this.#delaysMs.toSorted((a, b) => a - b);
     return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0;
   }
 
   reset() {
     this.#delaysMs = [];
+    this.#fromMs = performance.now();
+    this.#spent = spent();
   }
 
   #sample() {
