@@ -77,7 +77,9 @@ async function crowd(arena: Arena, torrent: MadeTorrent, hub: Client): Promise<L
     await arena.leech(other, torrent, { from: [hub] });
     others.push(other);
   }
-  for (const other of others) await until('the hub has it', () => connected(other, 1), { timeoutMs: 20_000 });
+  // who is served has told its port; before, transmission hands on the one that it came from
+  for (const other of others)
+    await until('the hub serves it', () => (other.last.downloaded ?? 0) > 0, { timeoutMs: 40_000 });
   return others;
 }
 
