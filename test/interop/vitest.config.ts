@@ -9,7 +9,7 @@ export default defineConfig({
   root: fileURLToPath(new URL('.', import.meta.url)),
   test: {
     // other clients announce and choke by their own clocks
-    retry: 2,
+    retry: 1,
     include: ['*.interop.ts'],
     globalSetup: ['./setup.ts'],
     pool: 'forks',

@@ -49,7 +49,6 @@ async function download(peer: string, name: string, options: Record<string, unkn
 
 /** The most memory above what it was, MiB, and the delay of the event loop meanwhile, ms. */
 async function during(seed: Agent, attack: () => Promise<unknown>): Promise<{ rssMiB: number; p99Ms: number }> {
-  await seed.call('watchDelay');
   const before = (await seed.usage()).rss;
   let most = before;
   const watch = setInterval(async () => {

@@ -74,7 +74,6 @@ export class Siege {
 
   /** What an attack costs. */
   async during(attack: () => Promise<unknown>): Promise<Cost> {
-    await this.seed.call('watchDelay');
     const before = (await this.seed.usage()).rss;
     let most = before;
     let over = false;

@@ -4,14 +4,14 @@
  */
 
 import net from 'node:net';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Session } from '@shoal/engine';
-import { LoopDelay } from './loop-delay.mjs';
 
 let session = null;
 const torrents = [];
 /** [monotonic ms, index of the torrent or -1, what] */
 const log = [];
-const delay = new LoopDelay();
+const delay = monitorEventLoopDelay({ resolution: 5 });
 
 const ops = {
   async open(options) {
@@ -53,8 +53,6 @@ const ops = {
   select: (i, files) => torrents[i].select(files),
   setLimits: (i, limits) => torrents[i].setLimits(limits),
   log: () => log,
-  /** From now on `usage` tells of the event loop's delay. */
-  watchDelay: () => delay.watch(),
   /** Figures since the last call. */
   usage(reset = true) {
     const cpu = process.cpuUsage();
@@ -63,8 +61,8 @@ const ops = {
       cpuMs: (cpu.user + cpu.system) / 1000,
       rss: process.memoryUsage.rss(),
       maxRss: process.resourceUsage().maxRSS * 1024,
-      delayP99Ms: delay.quantile(0.99),
-      delayMaxMs: delay.quantile(1),
+      delayP99Ms: delay.percentile(99) / 1e6,
+      delayMaxMs: delay.max / 1e6,
       delayCount: delay.count,
     };
     if (reset) delay.reset();
@@ -121,4 +119,5 @@ process.once('SIGTERM', async () => {
 process.once('disconnect', () => {
   if (session !== null) process.exit(1);
 });
+delay.enable();
 process.send({ ready: true });

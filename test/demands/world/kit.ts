@@ -138,7 +138,6 @@ export interface Usage {
   readonly cpuMs: number;
   readonly rss: number;
   readonly maxRss: number;
-  /** Delays of the event loop since `watchDelay`; NaN before. */
   readonly delayP99Ms: number;
   readonly delayMaxMs: number;
   readonly delayCount: number;

@@ -75,7 +75,6 @@ describe('a torrent', () => {
       const agent = world.agent();
       await agent.open({ state: world.path('state') });
       await pause(200);
-      await agent.call('watchDelay');
       const before = await agent.usage();
       const from = performance.now();
       const folder = world.make('down');
@@ -97,7 +96,6 @@ describe('a torrent', () => {
       // and again, from the record
       const second = world.agent();
       await second.open({ state: world.path('state') });
-      await second.call('watchDelay');
       const again = performance.now();
       await second.call('restore');
       await second.call('checked', 0);

@@ -270,7 +270,8 @@ describe.concurrent('many torrents', () => {
   }) => {
     const dead = await tracker(() => {});
     const made = Array.from({ length: 1000 }, (_, i) => makeFile(`t${i}`, 100, { trackers: [[dead.url]] }));
-    const agent = world.agent();
+    // V8 shrinks its heap once, some seconds after all was added: that is no part of idling
+    const agent = world.agent({ nodeArgs: ['--no-memory-reducer'] });
     await agent.open();
     const folder = world.make('down');
     for (let i = 0; i < made.length; i += 100) {
@@ -283,19 +284,11 @@ describe.concurrent('many torrents', () => {
       'the cap',
     );
     await pause(1000);
-    // some seconds after all was added V8 collects what that left, once: it falls into one of the two
-    const shares: number[] = [];
-    for (const _ of [1, 2]) {
-      const from = await agent.usage();
-      await pause(6000);
-      const to = await agent.usage();
-      shares.push((to.cpuMs - from.cpuMs) / (to.atMs - from.atMs));
-    }
+    const from = await agent.usage();
+    await pause(8000);
+    const to = await agent.usage();
     expect(dead.most).toBe(50);
-    console.log(
-      `1,000 torrents on a dead tracker: ${shares.map((one) => (100 * one).toFixed(1)).join(', ')} % of a core`,
-    );
-    expect(Math.min(...shares)).toBeLessThan(0.02);
+    expect((to.cpuMs - from.cpuMs) / (to.atMs - from.atMs)).toBeLessThan(0.02);
     const asked = performance.now();
     await agent.call('sessionStats');
     expect(performance.now() - asked).toBeLessThan(200);
