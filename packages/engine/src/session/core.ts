@@ -21,13 +21,14 @@ import { type ClientRule, ClientRules } from '../swarm/client-rules.ts';
 import { CryptoMethod, secretHash } from '../wire/mse.ts';
 import { AnnounceQueue } from './announce-queue.ts';
 import { Binding } from './binding.ts';
+import { CipherArenas } from './cipher-arenas.ts';
 import { Dialer } from './dialer.ts';
 import { type CoreDhtOptions, Discovery } from './discovery.ts';
 import { Entry } from './entry.ts';
 import type { EntryOptions } from './entry-options.ts';
 import { KeyExchanges } from './key-exchanges.ts';
 import { RateLimits } from './limits.ts';
-import { CIPHER_ARENA_BYTES, Link } from './link.ts';
+import { Link } from './link.ts';
 import { OwnNat } from './own-nat.ts';
 import { PortMapping } from './port-mapping.ts';
 import type { EncryptionPolicy, SessionTrouble, TransportPolicy } from './types.ts';
@@ -76,7 +77,6 @@ export interface CoreOptions {
 
 const TICK_MS = 1000;
 const MOVED: IoFault = { code: 'ENETDOWN', message: 'the session goes another way now' };
-const MAX_ARENAS = 16;
 /** Slots that keep what was read for uploads: at most so many (4 MiB; the system caches files too), or a quarter. */
 const READ_CACHE_SLOTS = 256;
 
@@ -111,8 +111,7 @@ export class SessionCore {
   readonly #byHash = new Map<string, Entry>();
   /** H(req2 info-hash) of MSE -> info-hash. */
   readonly #bySecret = new Map<string, Uint8Array>();
-  /** Memory of enciphered batches, for reuse. */
-  readonly #arenas: Uint8Array[] = [];
+  readonly arenas: CipherArenas;
   readonly keyExchanges: KeyExchanges = new KeyExchanges();
   readonly #listeners: Listener[] = [];
   readonly #byNumber = new Map<number, Entry>();
@@ -138,11 +137,7 @@ export class SessionCore {
   constructor(options: CoreOptions, ports: Ports, sink: CoreSink) {
     this.options = options;
     this.ports = ports;
-    const room = ports.slots.rc4?.room;
-    // the first ones come out first, so that memory never needed is never touched
-    for (let at = Math.floor((room?.length ?? 0) / CIPHER_ARENA_BYTES) - 1; at >= 0; at--) {
-      this.#arenas.push(room!.subarray(at * CIPHER_ARENA_BYTES, (at + 1) * CIPHER_ARENA_BYTES));
-    }
+    this.arenas = new CipherArenas(ports.slots);
     this.#sink = sink;
     this.rng = new Rng(ports.random);
     this.dialer = new Dialer(this);
@@ -522,15 +517,6 @@ export class SessionCore {
   /** What we would take of a peer that offers both. */
   get cryptoMethods(): number {
     return this.options.encryption === 'require' ? CryptoMethod.Rc4 : CryptoMethod.Plain | CryptoMethod.Rc4;
-  }
-
-  takeArena(): Uint8Array {
-    return this.#arenas.pop() ?? new Uint8Array(CIPHER_ARENA_BYTES);
-  }
-
-  giveArena(arena: Uint8Array): void {
-    const { slots } = this.ports;
-    if (this.#arenas.length < MAX_ARENAS || arena.buffer === slots.buffer) this.#arenas.push(arena);
   }
 
   /** A connection came in. */

@@ -167,7 +167,7 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
     this.#sending = false;
     if (this.closed) return;
     if (this.#arena !== null) {
-      this.#core.giveArena(this.#arena);
+      this.#core.arenas.give(this.#arena);
       this.#arena = null;
     }
     if (this.#batchOut) {
@@ -350,7 +350,7 @@ export class Link extends SilentSink implements ConnSink, PeerLink, MseSink {
   }
 
   #sendEnciphered(cipher: Rc4, batch: OutBatch): void {
-    const arena = this.#core.takeArena();
+    const arena = this.#core.arenas.take();
     const { views, count } = batch;
     let at = 0;
     for (let i = 0; i < count; i++) {
